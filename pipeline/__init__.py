@@ -1,0 +1,1 @@
+"""How the story is run: the command line, the runner, the seals, the report."""

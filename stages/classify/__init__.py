@@ -1,0 +1,1 @@
+"""Networks, the training protocol, and metrics."""

@@ -1,0 +1,1 @@
+"""Autoencoders, denoisers, their losses, schedules and samplers."""

@@ -1,0 +1,1 @@
+"""Coresets, and later gradient, distribution and trajectory matching."""

@@ -1,0 +1,1 @@
+"""Images as vectors, and distances between clouds of them."""

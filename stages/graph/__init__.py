@@ -1,0 +1,1 @@
+"""Nearest neighbours, communities, and who stands for them."""

@@ -1,0 +1,76 @@
+"""Models as folders: safetensors and JSON, never pickle; read only from local folders."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stages import store
+from stages.contracts import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Autoencoder(NamedTuple):
+    """An autoencoder and the scale of its latents."""
+
+    model: Any
+    """A diffusers AutoencoderTiny or AutoencoderKL, in evaluation mode."""
+    mean_c: "torch.Tensor"
+    """Mean of each latent channel."""
+    std_c: "torch.Tensor"
+    """Standard deviation of each latent channel."""
+    measured_on: str
+    """What the scale was measured on, in words: public data, or the run's own latents."""
+
+
+def write_autoencoder(folder: Path, autoencoder: Autoencoder) -> None:
+    """Write the diffusers folder and, beside the weights, `latents.json` with the scale."""
+    autoencoder.model.save_pretrained(folder, safe_serialization=True)
+    scale = {"mean": autoencoder.mean_c.tolist(), "std": autoencoder.std_c.tolist()}
+    store.write_json(folder / "latents.json", scale | {"measured_on": autoencoder.measured_on})
+
+
+def read_vae(folder: Path) -> Any:
+    """The diffusers autoencoder in `folder`, in evaluation mode, without gradients.
+
+    Raises:
+        UserError: no diffusers autoencoder there, or one of a class that is not supported.
+    """
+    import diffusers
+
+    config = folder / "config.json"
+    if not config.exists():
+        raise UserError(f"{folder} holds no config.json. Give a folder as diffusers' save_pretrained writes it.")
+    name = store.read_json(config).get("_class_name")
+    if name not in ("AutoencoderTiny", "AutoencoderKL"):
+        raise UserError(f"{folder} holds a {name}; an AutoencoderTiny or an AutoencoderKL is wanted.")
+    vae = getattr(diffusers, name).from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    return vae.eval().requires_grad_(False)
+
+
+def read_autoencoder(folder: Path) -> Autoencoder:
+    """The autoencoder in `folder` with its scale (`latents.json` must be there)."""
+    import torch
+
+    scale = store.read_json(folder / "latents.json")
+    return Autoencoder(
+        read_vae(folder), torch.tensor(scale["mean"]), torch.tensor(scale["std"]), str(scale["measured_on"])
+    )
+
+
+def write_network(folder: Path, network: "torch.nn.Module", facts: Mapping[str, Any]) -> None:
+    """Write weights and the JSON `facts` from which the network can be built again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store.write_tensors(folder / "weights.safetensors", network.state_dict())
+    store.write_json(folder / "network.json", dict(facts))
+
+
+def read_network(
+    folder: Path, build: "Callable[[Mapping[str, Any]], torch.nn.Module]"
+) -> "tuple[torch.nn.Module, dict[str, Any]]":
+    """Build the network its facts describe, load its weights; evaluation mode, no gradients."""
+    facts: dict[str, Any] = store.read_json(folder / "network.json")
+    network = build(facts)
+    network.load_state_dict(store.read_tensors(folder / "weights.safetensors"))
+    return network.eval().requires_grad_(False), facts
