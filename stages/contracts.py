@@ -25,3 +25,7 @@ class Interrupted(Exception):
 
 class UserError(Exception):
     """Something the user can mend: says what was given, what was wanted and what to do. Exit code 2."""
+
+
+class NoGo(Exception):
+    """The audit forbids the release; says which findings do. Exit code 3."""

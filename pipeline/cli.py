@@ -1,0 +1,246 @@
+"""Words on the command line -> one call. Heavy modules are imported by the command that needs them."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.runner import Run
+    from pipeline.story import Step
+
+app = typer.Typer(
+    help="Turn private histopathology tiles into a small synthetic dataset that may be shared, with the evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+config_app = typer.Typer(help="Show, check and describe settings.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(config_app, name="config")
+
+RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of one in ./configs.", metavar="RECIPE")]
+NodeArgument = Annotated[str, typer.Argument(help="A node of the story, e.g. selection/infomap_50.", metavar="NODE")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="section.key=value, laid over the recipe; may be repeated.", metavar="KEY=VALUE"),
+]
+RootOption = Annotated[
+    Path, typer.Option("--root", envvar="HISTODISTILL_ROOT", help="Folder of the store and the runs.")
+]
+NameOption = Annotated[str | None, typer.Option("--name", help="Name of the run, if not the recipe's.")]
+ROOT = Path("data")
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Turn private histopathology tiles into a small synthetic dataset that may be shared, with the evidence."""
+    # `--debug` itself is read in main(), which must know it even when the rest of the line is wrong.
+    del debug
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    until: Annotated[str | None, typer.Option(help="Stop after this node; only what it needs is run.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Run this node again, and all that follows.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be run, and why.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes for work that can be cut into chunks.")] = 1,
+    set_: SetOption = None,
+    root: RootOption = ROOT,
+    name: NameOption = None,
+) -> None:
+    """Run what is stale in RECIPE, in order, and write the report."""
+    from pipeline import engine, runner, story
+
+    config, this, steps = _prepare(recipe, set_, root, name)
+    chosen = story.upstream(steps, until) if until else steps
+    again = frozenset(s.node for s in story.downstream(steps, from_)) if from_ else frozenset[str]()
+    if dry_run:
+        _say_states(this, chosen, again)
+        return
+    from pipeline import logs, report
+    from pipeline.config import dump
+    from stages import store
+
+    with logs.to(this.folder):
+        store.write_text(this.folder / "config.yaml", dump(config))
+        runner.go(this, chosen, engine.make(workers), again)
+        page = report.write(this, steps, config)
+    release = this.folder / "results" / "release" / "dataset"
+    if release.exists() and any(step.stage == "release" for step in chosen):
+        print(f"release: {release}")
+    print(f"report:  {page}")
+
+
+@app.command()
+def status(recipe: RecipeArgument, set_: SetOption = None, root: RootOption = ROOT, name: NameOption = None) -> None:
+    """Show every node: sealed, stale and why, waiting, or missing."""
+    _, this, steps = _prepare(recipe, set_, root, name)
+    _say_states(this, steps)
+
+
+@app.command()
+def explain(
+    recipe: RecipeArgument, node: NodeArgument, set_: SetOption = None, root: RootOption = ROOT, name: NameOption = None
+) -> None:
+    """Say what NODE's result depends on, how it stands, and what changed."""
+    import yaml
+
+    from pipeline import runner, story
+
+    _, this, steps = _prepare(recipe, set_, root, name)
+    wanted = story.find(steps, node).node
+    state = next(s for s in runner.states(this, steps) if s.step.node == wanted)
+    print(f"{wanted}: {state.word}")
+    for reason in state.why:
+        print(f"  {reason}")
+    if state.seal is not None:
+        print(f"  folder: {state.seal.folder}")
+    if state.causes is not None:
+        print("depends on:")
+        print(yaml.safe_dump(state.causes, sort_keys=False, width=120))
+
+
+@app.command()
+def report(recipe: RecipeArgument, set_: SetOption = None, root: RootOption = ROOT, name: NameOption = None) -> None:
+    """Write the report of what is sealed, as one HTML page."""
+    from pipeline import report as page
+
+    config, this, steps = _prepare(recipe, set_, root, name)
+    print(f"report:  {page.write(this, steps, config)}")
+
+
+@app.command()
+def accept(
+    recipe: RecipeArgument,
+    node: Annotated[str, typer.Argument(help="A node, or all: every node of which only code changed.")],
+    why: Annotated[str, typer.Option("--why", help="Why the change of code alters no result; it is recorded.")],
+    set_: SetOption = None,
+    root: RootOption = ROOT,
+    name: NameOption = None,
+) -> None:
+    """Vouch that a change of code alters no result of NODE, so that it need not run again."""
+    from pipeline import runner
+
+    _, this, steps = _prepare(recipe, set_, root, name)
+    nodes = [step.node for step in steps] if node == "all" else [node]
+    for one in nodes:
+        if node == "all" and not runner.acceptable(this, steps, one):
+            continue
+        print(f"{one}: accepted ({runner.accept(this, steps, one, why)})")
+
+
+@app.command()
+def clean(
+    root: RootOption = ROOT,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete what is shown.")] = False,
+) -> None:
+    """Show the results that no run uses any more, and leftovers of stopped runs; delete them with --yes."""
+    from pipeline import cleaning
+
+    found = cleaning.unused(root)
+    for path, size in found:
+        print(f"{size / 2**20:9.1f} MiB  {path}")
+    total = sum(size for _, size in found) / 2**20
+    if not found:
+        print("Nothing to delete: every result is used by a run.")
+    elif yes:
+        cleaning.delete(path for path, _ in found)
+        print(f"Deleted {len(found)}, {total:.1f} MiB.")
+    else:
+        print(f"{len(found)} in all, {total:.1f} MiB. Delete them with: histodistill clean --yes")
+
+
+@app.command()
+def doctor(root: RootOption = ROOT) -> None:
+    """Check this machine: versions, device, memory, disk, threads, OpenSlide, extras; how to get what is missing."""
+    from pipeline import doctor as examination
+
+    good = True
+    for line in examination.examine(root):
+        mark = {True: "ok  ", False: "BAD ", None: "note"}[line.good]
+        print(f"{mark}  {line.what:<12} {line.found}" + (f"\n      -> {line.advice}" if line.advice else ""))
+        good = good and line.good is not False
+    raise typer.Exit(0 if good else 2)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A release folder, or a run's folder.", metavar="DIR")],
+) -> None:
+    """Check a release, or every result of a run, by hashing every file in full."""
+    from pipeline import verification
+
+    findings = verification.verify(folder)
+    for finding in findings:
+        print(finding)
+    print(f"{folder}: " + ("whole" if not findings else f"{len(findings)} findings"))
+    raise typer.Exit(2 if findings else 0)
+
+
+@config_app.command("show")
+def config_show(recipe: RecipeArgument, set_: SetOption = None) -> None:
+    """Print the resolved whole of RECIPE as YAML."""
+    from pipeline import config as configs
+
+    print(configs.dump(configs.load(_recipe_path(recipe), set_ or ())), end="")
+
+
+@config_app.command("validate")
+def config_validate(recipe: RecipeArgument, set_: SetOption = None) -> None:
+    """Check RECIPE; say every fault at once."""
+    from pipeline import config as configs
+
+    configs.load(_recipe_path(recipe), set_ or ())
+    print(f"{recipe}: good")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of a recipe, with the meaning and unit of every setting."""
+    import json
+
+    from pipeline.config import Config
+
+    print(json.dumps(Config.model_json_schema(), indent=1))
+
+
+def _recipe_path(recipe: str) -> Path:
+    """The YAML file a word means: a path, or the name of a file in ./configs."""
+    named = Path("configs") / f"{recipe}.yaml"
+    return named if not Path(recipe).suffix and named.is_file() else Path(recipe)
+
+
+def _prepare(recipe: str, set_: list[str] | None, root: Path, name: str | None) -> "tuple[Config, Run, list[Step]]":
+    """The settings, the run and the whole story of a recipe."""
+    from pipeline import config as configs
+    from pipeline import runner, story
+
+    path = _recipe_path(recipe)
+    config = configs.load(path, set_ or ())
+    return config, runner.Run(root, name or path.stem, config.seed), story.tell(config)
+
+
+def _say_states(this: "Run", steps: "list[Step]", again: frozenset[str] = frozenset()) -> None:
+    from pipeline import runner
+
+    for state in runner.states(this, steps):
+        word = "again" if state.step.node in again and state.seal else state.word
+        print(f"{word:<8} {state.step.node:<32} {'; '.join(state.why[:4])}".rstrip())
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 our fault, 2 something to mend, 3 the audit says NO-GO, 130 stopped."""
+    from pipeline import faults
+
+    debug = "--debug" in sys.argv
+    sys.exit(faults.guarded(lambda: app(args=[word for word in sys.argv[1:] if word != "--debug"]), debug))
+
+
+if __name__ == "__main__":
+    main()

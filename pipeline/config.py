@@ -1,0 +1,219 @@
+"""YAML and `--set` words -> frozen settings, strictly; an unknown key stops the run, the nearest is suggested."""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from stages.audit_images import AuditImagesSettings
+from stages.autoencoder import AutoencoderSettings
+from stages.benchmark import BenchmarkSettings
+from stages.candidates import CandidatesSettings
+from stages.condensation import CondensationSettings
+from stages.denoiser import DenoiserSettings
+from stages.embedding import EmbeddingSettings
+from stages.judge import JudgeSettings
+from stages.release import ReleaseSettings
+from stages.selection import SelectionSettings
+from stages.tiles import TilesSettings
+
+from stages.contracts import UserError
+from stages.settings import External, Settings
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+"""Name of a selection or a condensation: small letters, digits and underscores."""
+
+
+class Config(Settings):
+    """One field per stage, in the order of the story."""
+
+    seed: int = Field(0, ge=0)
+    """Every random stream of the run derives from this number."""
+    tiles: TilesSettings
+    """Where the tiles come from and which part each plays."""
+    autoencoder: AutoencoderSettings = AutoencoderSettings()
+    """Pixels to latents and back."""
+    judge: JudgeSettings = JudgeSettings()
+    """The one classifier trained on real tiles."""
+    denoiser: DenoiserSettings = DenoiserSettings()
+    """The class-conditional latent diffusion model."""
+    candidates: CandidatesSettings = CandidatesSettings()
+    """How many synthetic tiles, and how they are sampled."""
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    """Tiles as vectors."""
+    selections: dict[Name, SelectionSettings] = Field(default_factory=lambda: {"infomap_50": SelectionSettings()})
+    """Choices among the candidates, by name."""
+    condensations: dict[Name, CondensationSettings] = Field(default_factory=dict)
+    """Small sets made from real tiles, by name; contestants of the benchmark, never released."""
+    benchmark: BenchmarkSettings = BenchmarkSettings()
+    """What is trained on every contestant, and how it is measured."""
+    audit_images: AuditImagesSettings = AuditImagesSettings()
+    """The privacy tests that need images alone."""
+    release: ReleaseSettings | None = None
+    """Which selection ships, under which licence; without this section the story ends before the release."""
+
+
+def load(recipe: Path, overrides: Sequence[str] = ()) -> Config:
+    """The recipe with `overrides` ("section.key=value", the value in YAML) laid over it, checked as a whole.
+
+    Relative paths are relative to the recipe's folder, those in overrides to the working folder.
+
+    Raises:
+        UserError: no such recipe, no YAML, an unknown key, or a value out of its bounds; all faults in one message.
+    """
+    raw = anchored(read_yaml(recipe), Config, recipe.resolve().parent)
+    for word in overrides:
+        raw = overlaid(raw, word)
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{recipe} cannot be used:\n" + "\n".join(faults(error))) from error
+    check_names(config)
+    return config
+
+
+def check_names(config: Config) -> None:
+    """Names that must differ or exist: contestants among themselves, the selection that ships."""
+    both = set(config.selections) & set(config.condensations)
+    both |= {"all_real", "all_synthetic"} & (set(config.selections) | set(config.condensations))
+    if both:
+        raise UserError(f"{sorted(both)} names two contestants of the benchmark; give one of them another name.")
+    if config.release and config.release.selection not in config.selections:
+        raise UserError(
+            f"release.selection is {config.release.selection!r}, but the selections are {sorted(config.selections)}."
+        )
+
+
+def read_yaml(recipe: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; a key given twice is an error, as it is always a slip."""
+    if not recipe.is_file():
+        raise UserError(f"There is no recipe {recipe}. Give the path of a YAML file, or the name of one in ./configs.")
+    try:
+        raw = yaml.load(recipe.read_text(), Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{recipe} is not YAML: {error}") from error
+    if not isinstance(raw or {}, dict):
+        raise UserError(f"{recipe} should hold a mapping of stages to settings, not a {type(raw).__name__}.")
+    return raw or {}
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice."""
+
+
+def _mapping_without_twins(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    twins = {key for key in keys if keys.count(key) > 1}
+    if twins:
+        raise yaml.YAMLError(f"key given twice: {sorted(map(str, twins))} near line {node.start_mark.line + 1}")
+    return {key: loader.construct_object(value, deep=True) for key, (_, value) in zip(keys, node.value, strict=True)}  # type: ignore[no-untyped-call]
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_twins)
+
+
+def overlaid(raw: dict[str, Any], word: str) -> dict[str, Any]:
+    """`raw` with one "a.b.c=value" laid over it."""
+    dotted, equals, text = word.partition("=")
+    keys = dotted.split(".")
+    if not equals or not all(keys):
+        raise UserError(f"--set takes section.key=value, for example selections.infomap_50.per_class=20; got {word!r}.")
+    value = yaml.safe_load(text) if text else None
+    for key in reversed(keys):
+        value = {key: value}
+    return merged(raw, anchored(value, Config, Path.cwd()))
+
+
+def merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested mappings as one; where both speak, `above` wins."""
+    result = dict(below)
+    for key, value in above.items():
+        inner = result.get(key)
+        result[key] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+    return result
+
+
+def anchored(raw: dict[str, Any], model: type[BaseModel], folder: Path) -> dict[str, Any]:
+    """`raw` with relative paths of outside files made absolute from `folder`."""
+    result = dict(raw)
+    for key, value in raw.items():
+        field = model.model_fields.get(key)
+        if field is None or value is None:
+            continue
+        if isinstance(value, str) and _is_external(field.annotation, field.metadata):
+            result[key] = str(folder / Path(value).expanduser())
+        for inner in _models(field.annotation):
+            if isinstance(value, dict) and get_origin(field.annotation) is dict:
+                result[key] = {n: anchored(v, inner, folder) if isinstance(v, dict) else v for n, v in value.items()}
+            elif isinstance(value, dict):
+                result[key] = anchored(value, inner, folder)
+    return result
+
+
+def _is_external(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
+    """Whether a field's type is InputPath, or InputPath or None."""
+    if any(isinstance(mark, External) for mark in metadata):
+        return True
+    if get_origin(annotation) is Annotated:
+        return _is_external(get_args(annotation)[0], get_args(annotation)[1:])
+    if get_origin(annotation) in (typing.Union, types.UnionType):
+        return any(_is_external(part) for part in get_args(annotation))
+    return False
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The settings models inside a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def external_paths(settings: BaseModel) -> dict[str, Path]:
+    """The outside files and folders a stage's settings name, by field."""
+    return {
+        name: Path(value)
+        for name, field in type(settings).model_fields.items()
+        if _is_external(field.annotation, field.metadata) and (value := getattr(settings, name)) is not None
+    }
+
+
+def faults(error: ValidationError) -> list[str]:
+    """One line for each fault: where, what is wrong, what was given, and the nearest key where one is unknown."""
+    lines = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            known = _keys_at(fault["loc"][:-1])
+            near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(known)}."
+            lines.append(f"  unknown key {where!r}; {hint}")
+        elif fault["type"] == "missing":
+            lines.append(f"  {where} is required and was not given.")
+        else:
+            lines.append(f"  {where}: {fault['msg']}; given {fault['input']!r}.")
+    return lines
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that settings know at `location`."""
+    model: type[BaseModel] = Config
+    skip = False
+    for part in location:
+        if skip:  # the name of a selection or a condensation
+            skip = False
+            continue
+        field = model.model_fields.get(str(part))
+        inner = _models(field.annotation) if field else []
+        if field is None or not inner:
+            continue
+        model, skip = inner[0], get_origin(field.annotation) is dict
+    return list(model.model_fields)
+
+
+def dump(config: Config) -> str:
+    """The resolved whole as YAML, in the order of the story."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)

@@ -1,0 +1,28 @@
+"""What a run says: short lines on the screen, the same with the time in `runs/<recipe>/log.txt`."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def to(folder: Path) -> Iterator[None]:
+    """Within: the program's log goes to the screen and to `folder`/log.txt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = logging.getLogger("histodistill")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setFormatter(logging.Formatter("%(message)s"))
+    file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for handler in (screen, file):
+        log.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in (screen, file):
+            log.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,145 @@
+"""The story as data: which steps a recipe asks for, in order, and what each one needs."""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.config import Config
+from stages import (
+    audit_images,
+    autoencoder,
+    benchmark,
+    candidates,
+    condensation,
+    denoiser,
+    embedding,
+    judge,
+    release,
+    selection,
+    tiles,
+)
+from stages.contracts import Engine, Inputs, UserError
+
+StageFunction = Callable[[Any, Inputs, Path, int, Engine], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node of the story: a stage, and where there are several of it, a name."""
+
+    node: str
+    """"denoiser", or "selection/infomap_50"."""
+    run: StageFunction
+    settings: BaseModel
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """Role -> node: what the stage calls an input, and which node gives it."""
+
+    @property
+    def stage(self) -> str:
+        """The node without its name."""
+        return self.node.partition("/")[0]
+
+
+def tell(config: Config) -> list[Step]:
+    """The steps of a recipe, every one after those it needs."""
+    steps = [
+        Step("tiles", tiles.run, config.tiles),
+        Step("autoencoder", autoencoder.run, config.autoencoder, {"tiles": "tiles"}),
+        Step("judge", judge.run, config.judge, {"tiles": "tiles"}),
+        Step("denoiser", denoiser.run, config.denoiser, {"tiles": "tiles", "autoencoder": "autoencoder"}),
+        Step("candidates", candidates.run, config.candidates, {"autoencoder": "autoencoder", "denoiser": "denoiser"}),
+        Step(
+            "embedding",
+            embedding.run,
+            config.embedding,
+            {"candidates": "candidates", "tiles": "tiles", config.embedding.encoder: config.embedding.encoder},
+        ),
+    ]
+    for name, selected in config.selections.items():
+        needs = {"embedding": "embedding", "candidates": "candidates"}
+        steps.append(Step(f"selection/{name}", selection.run, selected, needs))
+    for name, condensed in config.condensations.items():
+        steps.append(Step(f"condensation/{name}", condensation.run, condensed, {"tiles": "tiles", "judge": "judge"}))
+    steps += _benchmarks(config)
+    for name in config.selections:
+        needs = {"selection": f"selection/{name}", "candidates": "candidates", "tiles": "tiles"}
+        steps.append(Step(f"audit_images/{name}", audit_images.run, config.audit_images, needs))
+    if config.release is not None:
+        steps.append(_release(config))
+    return steps
+
+
+def contestants(config: Config) -> dict[str, str]:
+    """Every contestant of the benchmark, by name, with the node that holds its images."""
+    return (
+        {"all_real": "tiles", "all_synthetic": "candidates"}
+        | {name: f"condensation/{name}" for name in config.condensations}
+        | {name: f"selection/{name}" for name in config.selections}
+    )
+
+
+def _benchmarks(config: Config) -> list[Step]:
+    return [
+        Step(
+            f"benchmark/{name}",
+            benchmark.run,
+            config.benchmark,
+            {"tiles": "tiles", "judge": "judge", "contestant": node},
+        )
+        for name, node in contestants(config).items()
+    ]
+
+
+def _release(config: Config) -> Step:
+    assert config.release is not None
+    name = config.release.selection
+    needs = {
+        "selection": f"selection/{name}",
+        "audit_images": f"audit_images/{name}",
+        "candidates": "candidates",
+        "denoiser": "denoiser",
+        "autoencoder": "autoencoder",
+        "embedding": "embedding",
+        "tiles": "tiles",
+    }
+    if config.release.benchmark:
+        # The selection itself and what it should be held against; other selections' results would only re-release.
+        others = ("all_real", "all_synthetic", *config.condensations)
+        needs |= {f"benchmark/{n}": f"benchmark/{n}" for n in (*others, name)}
+    return Step("release", release.run, config.release, needs)
+
+
+def find(steps: Iterable[Step], node: str) -> Step:
+    """The step called `node`.
+
+    Raises:
+        UserError: none is; the nearest name is suggested.
+    """
+    by_node = {step.node: step for step in steps}
+    if node in by_node:
+        return by_node[node]
+    near = difflib.get_close_matches(node, by_node, n=1, cutoff=0.4)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise UserError(f"This recipe has no node {node!r}. {hint}It has: {', '.join(by_node)}.")
+
+
+def upstream(steps: list[Step], node: str) -> list[Step]:
+    """`node` and everything it stands on, in the order of the story."""
+    wanted = {find(steps, node).node}
+    for step in reversed(steps):
+        if step.node in wanted:
+            wanted |= set(step.needs.values())
+    return [step for step in steps if step.node in wanted]
+
+
+def downstream(steps: list[Step], node: str) -> list[Step]:
+    """`node` and everything that stands on it, in the order of the story."""
+    reached = {find(steps, node).node}
+    for step in steps:
+        if reached & set(step.needs.values()):
+            reached.add(step.node)
+    return [step for step in steps if step.node in reached]
