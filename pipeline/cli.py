@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.runner import Run
-    from pipeline.story import Step
+    from pipeline.steps import Step
 
 app = typer.Typer(
     help="Turn private histopathology tiles into a small synthetic dataset that may be shared, with the evidence.",
@@ -55,11 +55,12 @@ def run(
     name: NameOption = None,
 ) -> None:
     """Run what is stale in RECIPE, in order, and write the report."""
-    from pipeline import engine, runner, story
+    from pipeline import engine, runner
+    from pipeline import steps as all_steps
 
     config, this, steps = _prepare(recipe, set_, root, name)
-    chosen = story.upstream(steps, until) if until else steps
-    again = frozenset(s.node for s in story.downstream(steps, from_)) if from_ else frozenset[str]()
+    chosen = all_steps.upstream(steps, until) if until else steps
+    again = frozenset(s.node for s in all_steps.downstream(steps, from_)) if from_ else frozenset[str]()
     if dry_run:
         _say_states(this, chosen, again)
         return
@@ -91,10 +92,11 @@ def explain(
     """Say what NODE's result depends on, how it stands, and what changed."""
     import yaml
 
-    from pipeline import runner, story
+    from pipeline import runner
+    from pipeline.steps import find
 
     _, this, steps = _prepare(recipe, set_, root, name)
-    wanted = story.find(steps, node).node
+    wanted = find(steps, node).node
     state = next(s for s in runner.states(this, steps) if s.step.node == wanted)
     print(f"{wanted}: {state.word}")
     for reason in state.why:

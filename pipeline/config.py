@@ -1,8 +1,6 @@
 """YAML and `--set` words -> frozen settings, strictly; an unknown key stops the run, the nearest is suggested."""
 
 import difflib
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -22,7 +20,7 @@ from stages.selection import SelectionSettings
 from stages.tiles import TilesSettings
 
 from stages.contracts import UserError
-from stages.settings import External, Settings
+from stages.settings import Settings, is_external
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 """Name of a selection or a condensation: small letters, digits and underscores."""
@@ -106,11 +104,11 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _mapping_without_twins(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    keys = [loader.construct_object(key) for key, _ in node.value]
     twins = {key for key in keys if keys.count(key) > 1}
     if twins:
         raise yaml.YAMLError(f"key given twice: {sorted(map(str, twins))} near line {node.start_mark.line + 1}")
-    return {key: loader.construct_object(value, deep=True) for key, (_, value) in zip(keys, node.value, strict=True)}  # type: ignore[no-untyped-call]
+    return {key: loader.construct_object(value, deep=True) for key, (_, value) in zip(keys, node.value, strict=True)}
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_twins)
@@ -123,9 +121,9 @@ def overlaid(raw: dict[str, Any], word: str) -> dict[str, Any]:
     if not equals or not all(keys):
         raise UserError(f"--set takes section.key=value, for example selections.infomap_50.per_class=20; got {word!r}.")
     value = yaml.safe_load(text) if text else None
-    for key in reversed(keys):
+    for key in reversed(keys[1:]):
         value = {key: value}
-    return merged(raw, anchored(value, Config, Path.cwd()))
+    return merged(raw, anchored({keys[0]: value}, Config, Path.cwd()))
 
 
 def merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,7 +142,7 @@ def anchored(raw: dict[str, Any], model: type[BaseModel], folder: Path) -> dict[
         field = model.model_fields.get(key)
         if field is None or value is None:
             continue
-        if isinstance(value, str) and _is_external(field.annotation, field.metadata):
+        if isinstance(value, str) and is_external(field.annotation, field.metadata):
             result[key] = str(folder / Path(value).expanduser())
         for inner in _models(field.annotation):
             if isinstance(value, dict) and get_origin(field.annotation) is dict:
@@ -154,31 +152,11 @@ def anchored(raw: dict[str, Any], model: type[BaseModel], folder: Path) -> dict[
     return result
 
 
-def _is_external(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
-    """Whether a field's type is InputPath, or InputPath or None."""
-    if any(isinstance(mark, External) for mark in metadata):
-        return True
-    if get_origin(annotation) is Annotated:
-        return _is_external(get_args(annotation)[0], get_args(annotation)[1:])
-    if get_origin(annotation) in (typing.Union, types.UnionType):
-        return any(_is_external(part) for part in get_args(annotation))
-    return False
-
-
 def _models(annotation: Any) -> list[type[BaseModel]]:
     """The settings models inside a type."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]
-
-
-def external_paths(settings: BaseModel) -> dict[str, Path]:
-    """The outside files and folders a stage's settings name, by field."""
-    return {
-        name: Path(value)
-        for name, field in type(settings).model_fields.items()
-        if _is_external(field.annotation, field.metadata) and (value := getattr(settings, name)) is not None
-    }
 
 
 def faults(error: ValidationError) -> list[str]:

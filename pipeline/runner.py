@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from pipeline import seals
 from pipeline.seals import Seal
-from pipeline.story import Step, find
+from pipeline.steps import Step, find
 from stages import compute, store, streams
 from stages.contracts import Engine, UserError
 

@@ -1,8 +1,8 @@
 """Everything a result depends on, as one digest; and the seal that vouches for a finished result.
 
-A result lies in `store/<stage>/<digest>/`. The digest covers the settings of the stage, its seed, its code and the result
-digests of its inputs, so a re-run that changes no byte stops there. `seal.json`, written last, lists the causes and
-the digest of every file.
+A result lies in `store/<stage>/<digest>/`. The digest covers the settings of the stage, its seed, its code and the
+result digests of its inputs, so a re-run that changes no byte stops there. `seal.json`, written
+last, lists the causes and the digest of every file.
 """
 
 import ast
@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from pipeline import config as configs
 from stages import store
 from stages.contracts import UserError
+from stages.settings import external_paths
 
 SEAL = "seal.json"
 _OWN = ("stages",)
@@ -55,7 +55,7 @@ def causes(
         root: where digests of large outside files are remembered.
     """
     plain = settings.model_dump(mode="json")
-    for field, path in configs.external_paths(settings).items():
+    for field, path in external_paths(settings).items():
         plain[field] = "content " + external_digest(path, root)
     return {"stage": stage, "settings": plain, "seed": seed, "code": code_of(module), "inputs": dict(inputs)}
 

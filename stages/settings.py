@@ -1,7 +1,10 @@
 """What every stage's settings have in common: frozen, strict, documented under each field."""
 
+import types
+import typing
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,3 +27,23 @@ class Settings(BaseModel):
         validate_default=True,
         allow_inf_nan=False,
     )
+
+
+def is_external(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
+    """Whether a field's type is InputPath, or InputPath or None."""
+    if any(isinstance(mark, External) for mark in metadata):
+        return True
+    if get_origin(annotation) is Annotated:
+        return is_external(get_args(annotation)[0], get_args(annotation)[1:])
+    if get_origin(annotation) in (typing.Union, types.UnionType):
+        return any(is_external(part) for part in get_args(annotation))
+    return False
+
+
+def external_paths(settings: BaseModel) -> dict[str, Path]:
+    """The outside files and folders a stage's settings name, by field."""
+    return {
+        name: Path(value)
+        for name, field in type(settings).model_fields.items()
+        if is_external(field.annotation, field.metadata) and (value := getattr(settings, name)) is not None
+    }

@@ -1,0 +1,75 @@
+"""What counts as code, and how outside files are digested."""
+
+import ast
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline import seals
+from stages.contracts import UserError
+
+
+def digest(source: str) -> str:
+    return ast.dump(seals._without_docstrings(ast.parse(source)))
+
+
+def test_comments_layout_and_docstrings_are_no_code() -> None:
+    plain = "def f(x):\n    return x + 1\n"
+    dressed = '"""Module."""\n\n\ndef f(x):  # why\n    """Doc."""\n    return (x\n            + 1)\n'
+    assert digest(plain) == digest(dressed)
+    assert digest(plain) != digest(plain.replace("1", "2"))
+
+
+def test_a_stage_stands_on_every_module_below_it() -> None:
+    found = seals.code_of("stages.training")
+    assert {"stages.training", "stages.store", "stages.compute", "stages.contracts"} <= found.keys()
+    assert not any(name.startswith(("torch", "pipeline")) for name in found)
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    source = "import stages.store\ndef f():\n    from stages import images\n    from stages.graph import knn\n"
+    names = seals._imports(ast.parse(source), "stages")
+    assert {"stages.store", "stages", "stages.images", "stages.graph"} <= set(names)
+
+
+def test_relative_imports_start_from_the_package() -> None:
+    assert "stages.graph.knn" in seals._imports(ast.parse("from .knn import f"), "stages.graph")
+    assert "stages.store" in seals._imports(ast.parse("from ..store import f"), "stages.graph")
+
+
+def test_an_outside_folder_is_its_names_and_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a.txt").write_text("a")
+    first = seals.external_digest(folder, tmp_path)
+    os.utime(folder / "deep" / "a.txt", (1, 1))
+    assert seals.external_digest(folder, tmp_path) == first, "the clock is no content"
+    (folder / "deep" / "a.txt").rename(folder / "deep" / "b.txt")
+    assert seals.external_digest(folder, tmp_path) != first
+
+
+def test_a_changed_outside_file_is_seen_though_its_digest_was_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"one")
+    os.utime(path, (1, 1))
+    first = seals.external_digest(path, tmp_path)
+    assert (tmp_path / "store" / ".outside.json").exists()
+    path.write_bytes(b"two")
+    assert seals.external_digest(path, tmp_path) != first
+
+
+def test_a_missing_outside_file_is_said_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing at .*gone"):
+        seals.external_digest(tmp_path / "gone", tmp_path)
+
+
+def test_differences_are_said_in_words() -> None:
+    old = {"settings": {"a": 1}, "code": {"m": "x"}, "inputs": {"i": "1"}, "seed": 0}
+    new = {"settings": {"a": 2}, "code": {"m": "y"}, "inputs": {"i": "2"}, "seed": 1}
+    assert seals.differences(old, new) == [
+        "setting a: 1 -> 2",
+        "code of m changed",
+        "input i changed",
+        "the seed changed",
+    ]
