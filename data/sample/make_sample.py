@@ -1,6 +1,6 @@
 """Divide LC25000's lung originals into five roles, once and for all, and write the sample that ships.
 
-    python data/sample/make_sample.py lc25000_lung_64.parquet data/sample
+python data/sample/make_sample.py lc25000_lung_64.parquet data/sample
 """
 
 import sys

@@ -1,0 +1,147 @@
+"""Settings are read strictly, and every fault is said at once."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import config as configs
+from stages.contracts import UserError
+from stages.settings import external_paths
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "here" / "recipe.yaml"
+    path.parent.mkdir()
+    path.write_text("tiles: {source: tiles.parquet}\n")
+    return path
+
+
+def write(recipe: Path, text: str) -> Path:
+    recipe.write_text("tiles: {source: tiles.parquet}\n" + text)
+    return recipe
+
+
+def test_relative_paths_start_at_the_recipe(recipe: Path) -> None:
+    assert configs.load(recipe).tiles.source == recipe.parent / "tiles.parquet"
+
+
+def test_relative_paths_on_the_command_line_start_at_the_working_folder(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert configs.load(recipe, ["tiles.source=other.parquet"]).tiles.source == tmp_path / "other.parquet"
+
+
+def test_an_override_wins_and_leaves_the_rest(recipe: Path) -> None:
+    write(recipe, "selections: {a: {per_class: 5}, b: {method: random}}\nseed: 3\n")
+    config = configs.load(recipe, ["selections.a.per_class=7", "seed=4"])
+    assert config.selections["a"].per_class == 7
+    assert (config.selections["b"].method, config.seed) == ("random", 4)
+
+
+def test_an_override_can_add_a_named_selection(recipe: Path) -> None:
+    config = configs.load(recipe, ["selections.new.method=kmeans"])
+    assert config.selections["new"].method == "kmeans"
+
+
+def test_an_unknown_key_stops_and_the_nearest_is_suggested(recipe: Path) -> None:
+    write(recipe, "candidates: {per_clas: 5}\n")
+    with pytest.raises(UserError, match=r"unknown key 'candidates.per_clas'; did you mean 'per_class'\?"):
+        configs.load(recipe)
+
+
+def test_an_unknown_key_of_a_named_selection_is_suggested_too(recipe: Path) -> None:
+    write(recipe, "selections: {a: {neighbors: 5}}\n")
+    with pytest.raises(UserError, match=r"did you mean 'neighbours'\?"):
+        configs.load(recipe)
+
+
+def test_an_unknown_stage_is_suggested(recipe: Path) -> None:
+    write(recipe, "selektions: {}\n")
+    with pytest.raises(UserError, match=r"did you mean 'selections'\?"):
+        configs.load(recipe)
+
+
+def test_all_faults_are_said_at_once(recipe: Path) -> None:
+    write(recipe, "seed: -1\ncandidates: {per_class: 0}\nrelease: {selection: infomap_50}\n")
+    with pytest.raises(UserError) as caught:
+        configs.load(recipe)
+    for words in ("seed", "candidates.per_class", "release.licence is required", "release.contact is required"):
+        assert words in str(caught.value)
+
+
+def test_a_key_given_twice_is_a_fault(recipe: Path) -> None:
+    write(recipe, "seed: 1\nseed: 2\n")
+    with pytest.raises(UserError, match="given twice"):
+        configs.load(recipe)
+
+
+def test_no_yaml_and_no_file_are_said(recipe: Path) -> None:
+    with pytest.raises(UserError, match="There is no recipe"):
+        configs.load(recipe.parent / "gone.yaml")
+    write(recipe, "seed: [1\n")
+    with pytest.raises(UserError, match="is not YAML"):
+        configs.load(recipe)
+    recipe.write_text("- a list\n")
+    with pytest.raises(UserError, match="should hold a mapping"):
+        configs.load(recipe)
+
+
+def test_no_code_is_run_from_a_recipe(recipe: Path) -> None:
+    write(recipe, "seed: !!python/object/apply:os.getpid []\n")
+    with pytest.raises(UserError, match="is not YAML"):
+        configs.load(recipe)
+
+
+@pytest.mark.parametrize("word", ["seed", "=3", "a..b=1"])
+def test_an_override_without_a_key_or_value_is_explained(recipe: Path, word: str) -> None:
+    with pytest.raises(UserError, match="--set takes section.key=value"):
+        configs.load(recipe, [word])
+
+
+def test_contestants_have_names_of_their_own(recipe: Path) -> None:
+    write(recipe, "selections: {a: {}}\ncondensations: {a: {}}\n")
+    with pytest.raises(UserError, match="names two contestants"):
+        configs.load(recipe)
+
+
+def test_the_selection_that_ships_must_exist(recipe: Path) -> None:
+    write(recipe, "release: {selection: gone, licence: CC-BY-4.0, contact: someone}\n")
+    with pytest.raises(UserError, match="release.selection is 'gone'"):
+        configs.load(recipe)
+
+
+def test_names_that_could_leave_the_folder_are_refused(recipe: Path) -> None:
+    write(recipe, "selections: {'../x': {}}\n")
+    with pytest.raises(UserError, match="selections"):
+        configs.load(recipe)
+
+
+def test_what_is_printed_reads_back_to_the_same(recipe: Path, tmp_path: Path) -> None:
+    config = configs.load(recipe)
+    again = tmp_path / "again.yaml"
+    again.write_text(configs.dump(config))
+    assert configs.load(again) == config
+
+
+def test_outside_paths_are_known_by_their_type(recipe: Path) -> None:
+    assert external_paths(configs.load(recipe).tiles) == {"source": recipe.parent / "tiles.parquet"}
+
+
+def test_every_setting_says_what_it_means() -> None:
+    schema = configs.Config.model_json_schema()
+    for name, model in [("Config", schema), *schema["$defs"].items()]:
+        for key, field in model.get("properties", {}).items():
+            assert field.get("description"), f"{name}.{key} has no description"
+
+
+def test_every_number_is_bounded() -> None:
+    schema = configs.Config.model_json_schema()
+    bounds = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+    for name, model in [("Config", schema), *schema["$defs"].items()]:
+        for key, field in model.get("properties", {}).items():
+            kinds = [field, *field.get("anyOf", [])]
+            for kind in kinds:
+                if kind.get("type") in ("integer", "number"):
+                    assert bounds & kind.keys(), f"{name}.{key} has no bound"

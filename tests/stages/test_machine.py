@@ -1,0 +1,92 @@
+"""Streams, the store, tables: the floor that touches the machine."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from stages import store, streams, tables, training
+from stages.contracts import Interrupted
+
+
+def test_a_stream_depends_on_its_names_alone() -> None:
+    assert streams.derive(0, "candidate", 3) == streams.derive(0, "candidate", 3)
+    seeds = {streams.derive(s, *names) for s in (0, 1) for names in [("a",), ("a", 1), ("a", "1"), ("a1",), (1, "a")]}
+    assert len(seeds) == 10, "no two names share a stream, not even 1 and '1'"
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_streams_of_neighbours_are_unrelated() -> None:
+    draws = np.stack([streams.numpy_stream(0, "candidate", i).standard_normal(4000) for i in range(8)])
+    correlation = np.corrcoef(draws) - np.eye(8)
+    assert np.abs(correlation).max() < 0.07, "four standard errors"
+    noise = torch.randn(3, generator=streams.torch_stream(0, "x"))
+    assert torch.equal(noise, torch.randn(3, generator=streams.torch_stream(0, "x")))
+
+
+def test_a_write_that_breaks_leaves_the_old_file(tmp_path: Path) -> None:
+    store.write_json(tmp_path / "a.json", {"b": 1})
+    with pytest.raises(TypeError):
+        store.write_json(tmp_path / "a.json", {"b": object()})
+    assert store.read_json(tmp_path / "a.json") == {"b": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_fresh_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    final = tmp_path / "result"
+    with pytest.raises(RuntimeError), store.fresh_folder(final) as out:
+        (out / "half").write_text("x")
+        raise RuntimeError
+    assert not final.exists()
+    with store.fresh_folder(final) as out:
+        assert not (out / "half").exists(), "what a broken attempt left is gone"
+        (out / "whole").write_text("x")
+    assert [p.name for p in final.iterdir()] == ["whole"]
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_tensors_and_their_note_survive(tmp_path: Path) -> None:
+    store.write_tensors(tmp_path / "t.safetensors", {"x": torch.arange(6).reshape(2, 3).T}, note="hello")
+    assert torch.equal(store.read_tensors(tmp_path / "t.safetensors")["x"], torch.arange(6).reshape(2, 3).T)
+    assert store.read_note(tmp_path / "t.safetensors") == "hello"
+
+
+def test_a_table_keeps_its_promises(tmp_path: Path) -> None:
+    good = pd.DataFrame({"step": [0, 1], "loss": [1.0, 0.5]})
+    tables.write(tmp_path / "c.parquet", good, "curves")
+    assert tables.read(tmp_path / "c.parquet", "curves").equals(good)
+    with pytest.raises(ValueError, match="needs the column 'step'"):
+        tables.check(good.drop(columns="step"), "curves")
+    with pytest.raises(ValueError, match="should be int, not float64"):
+        tables.check(good.astype({"step": float}), "curves")
+
+
+def _line(out: Path, steps: int, stop_at: int | None, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    model = torch.nn.Linear(2, 1)
+    torch.nn.init.ones_(model.weight)
+    torch.nn.init.zeros_(model.bias)
+    adam = torch.optim.AdamW(model.parameters(), lr=0.05)
+
+    def step(k: int) -> dict[str, float]:
+        x = torch.randn(4, 2, generator=streams.torch_stream(0, "step", k))
+        loss = (model(x) - 1).square().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        monkeypatch.setattr(training.compute, "stop_asked", lambda: k == stop_at)
+        return {"loss": loss.item(), "sometimes": float("nan") if k % 2 else 1.0}
+
+    curves = training.train(out, "line", steps, step, {"model": model}, {"adam": adam})
+    assert curves["step"].tolist() == list(range(steps))
+    assert curves["sometimes"].isna().tolist() == [bool(k % 2) for k in range(steps)]
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_an_interrupted_training_equals_an_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _line(tmp_path / "a.scratch", 12, None, monkeypatch)
+    with pytest.raises(Interrupted, match="after step 6 of 12"):
+        _line(tmp_path / "b.scratch", 12, 5, monkeypatch)
+    assert torch.equal(_line(tmp_path / "b.scratch", 12, None, monkeypatch), whole)
+    assert torch.equal(_line(tmp_path / "b.scratch", 12, None, monkeypatch), whole), "a finished one is only read back"
