@@ -11,9 +11,19 @@ from pathlib import Path
 import pytest
 from conftest import HERE, TINY, changed, histodistill, seals_below
 
-STAGES = (
-    "tiles autoencoder judge denoiser candidates embedding selection condensation benchmark audit_images release"
-).split()
+STAGES = [
+    "tiles",
+    "autoencoder",
+    "judge",
+    "denoiser",
+    "candidates",
+    "embedding",
+    "selection",
+    "condensation",
+    "benchmark",
+    "audit_images",
+    "release",
+]
 
 
 def test_every_stage_is_sealed_and_the_report_is_written(tiny_root: Path) -> None:

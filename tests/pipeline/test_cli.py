@@ -59,8 +59,8 @@ def test_an_error_is_one_paragraph_and_debug_shows_where(tmp_path: Path) -> None
 
 def test_a_no_go_audit_ends_with_3_and_says_so(tiny_root: Path, tmp_path: Path) -> None:
     """A release of real tiles: the candidates' place is taken by copies of the training tiles."""
-    from pipeline import engine, runner, story
     from pipeline import config as configs
+    from pipeline import engine, runner, story
     from pipeline.faults import verdict
     from stages import images
 
