@@ -12,17 +12,8 @@ import pytest
 from conftest import HERE, TINY, changed, histodistill, seals_below
 
 STAGES = [
-    "tiles",
-    "autoencoder",
-    "judge",
-    "denoiser",
-    "candidates",
-    "embedding",
-    "selection",
-    "condensation",
-    "benchmark",
-    "audit_images",
-    "release",
+    *("tiles", "autoencoder", "judge", "denoiser", "candidates", "embedding"),
+    *("selection", "condensation", "benchmark", "audit_images", "release"),
 ]
 
 
