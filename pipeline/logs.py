@@ -11,18 +11,20 @@ from pathlib import Path
 def to(folder: Path) -> Iterator[None]:
     """Within: the program's log goes to the screen and to `folder`/log.txt."""
     folder.mkdir(parents=True, exist_ok=True)
-    log = logging.getLogger("histodistill")
-    log.setLevel(logging.INFO)
-    log.propagate = False
+    ours = [logging.getLogger(name) for name in ("pipeline", "stages")]
     screen = logging.StreamHandler(sys.stderr)
     screen.setFormatter(logging.Formatter("%(message)s"))
     file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for handler in (screen, file):
-        log.addHandler(handler)
+    for log in ours:
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        for handler in (screen, file):
+            log.addHandler(handler)
     try:
         yield
     finally:
         for handler in (screen, file):
-            log.removeHandler(handler)
+            for log in ours:
+                log.removeHandler(handler)
             handler.close()

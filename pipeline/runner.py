@@ -18,7 +18,7 @@ from pipeline.steps import Step, find
 from stages import compute, store, streams
 from stages.contracts import Engine, UserError
 
-log = logging.getLogger("histodistill")
+log = logging.getLogger(__name__)
 
 
 class Run(NamedTuple):
