@@ -4,8 +4,8 @@ Within a class the candidates form a neighbour graph; Infomap finds its communit
 central tiles, by quota (InfoDist: Li & Kainz, MICCAI 2024, arXiv 2406.13536, with a graph rule that holds at any number
 of candidates). The graph is drawn and described for the other ways to choose as well, so that they can be compared.
 
-Writes `images/` (rows by class, then rank; the head of a class is itself a fair selection), `communities.parquet` (a row
-per candidate), `edges.parquet` (rows of candidates) and `facts.json`.
+Writes `images/` (rows by class, then rank; the head of a class is itself a fair selection), `communities.parquet` (a
+row per candidate), `edges.parquet` (between rows of candidates) and `facts.json`.
 Shapes: n candidates of one class, d features, s chosen.
 """
 

@@ -39,8 +39,7 @@ class Partition(NamedTuple):
     @property
     def flow_m(self) -> Floats:
         """Flow per community."""
-        flow_m: Floats = np.bincount(self.community_n, weights=self.flow_n)
-        return flow_m
+        return np.asarray(np.bincount(self.community_n, weights=self.flow_n), np.float64)
 
 
 def infomap_partition(graph: Graph, seed: int, trials: int = 5) -> Partition:
@@ -58,12 +57,10 @@ def infomap_partition(graph: Graph, seed: int, trials: int = 5) -> Partition:
     if len(graph.source_e) == 0:  # nothing to walk along: every node stands alone
         flow_n = np.full(graph.nodes, 1.0 / graph.nodes)
         return Partition(np.arange(graph.nodes), flow_n, np.zeros(graph.nodes), float(np.log2(graph.nodes)), 0.0)
-    engine = infomap.Infomap(
-        directed=True, two_level=True, seed=1 + seed % (2**31 - 1), num_trials=trials, silent=True, no_file_output=True
-    )
-    engine.add_nodes(range(graph.nodes))
-    engine.add_links(np.column_stack([graph.source_e, graph.target_e, graph.weight_e]))
-    result = engine.run()
+    network = infomap.Network()
+    network.add_nodes(range(graph.nodes))
+    network.add_links(np.column_stack([graph.source_e, graph.target_e, graph.weight_e]))
+    result = network.run(directed=True, two_level=True, seed=1 + seed % (2**31 - 1), num_trials=trials)
     leaves = sorted((node.node_id, node.module_id, node.flow) for node in result.nodes())
     module_n, flow_n = np.array([leaf[1] for leaf in leaves]), np.array([leaf[2] for leaf in leaves])
     community_n = number_by_flow(module_n, flow_n)
@@ -87,9 +84,9 @@ def number_by_flow(module_n: Ints, flow_n: Floats) -> Ints:
 def modular_centrality(flow_n: Floats, community_n: Ints) -> Floats:
     """Map equation centrality −(p_m − p) log2((p_m − p) / p_m) for flow p in a community with flow p_m, in bits.
 
-    What silencing one node's code word would save (Blöcker, Nieves & Rosvall 2022, arXiv 2201.12590, with the module's
-    rate counted over node visits, as `infomap` reports it). It is 0 for a node alone in its community, and grows with
-    p while p is less than 63 % of p_m.
+    What silencing one node's code word would save (Blöcker, Nieves & Rosvall 2022, Map equation centrality, Applied
+    Network Science 7, 56; the module's rate counted over node visits, as `infomap` reports it). It is 0 for a node
+    alone in its community, and grows with p while p is less than 63 % of p_m.
     """
     module_n = np.bincount(community_n, weights=flow_n)[community_n]
     rest_n = np.where(np.bincount(community_n)[community_n] > 1, module_n - flow_n, 0.0)

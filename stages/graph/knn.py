@@ -2,8 +2,8 @@
 
 The graph is scale-free: multiplying all vectors by a number changes no weight, and it means the same at any n (the
 rule of the InfoDist code, softmax(1/d) over all nodes with edges under 0.001 dropped, is complete at n = 500 and empty
-at n = 2,000). Rows should come in an order that is the content's own (by `tile_id`): ties go to the earlier row, so then
-nothing depends on the order in which candidates were made.
+at n = 2,000). Rows should come in an order that is the content's own (by `tile_id`): ties go to the earlier row, so
+then nothing depends on the order in which candidates were made.
 Shapes: n nodes, d features, k neighbours, e = n·k edges, b rows of a block, p pairs.
 """
 
