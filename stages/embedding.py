@@ -104,34 +104,33 @@ def embed_piece(piece: Piece, encoder: Encoder, folder: Path, digest: str, laten
     """Features (and, from a judge, class probabilities) of one chunk of tiles, on the CPU."""
     import torch
 
-    img_bchw = torch.from_numpy(piece.pixels_nhwc).permute(0, 3, 1, 2).float().div(255.0).to(compute.device())
     with torch.inference_mode():
         if encoder == "judge":
-            network, mean_c, std_c = _judge(folder, digest)
-            img_bchw = (img_bchw - mean_c[:, None, None]) / std_c[:, None, None]
+            from stages.classify.networks import normalise
+
+            network, judge = _judge(folder, digest)
+            img_bchw = normalise(piece.pixels_nhwc, judge["mean"], judge["std"]).to(compute.device())
             found = {"features": network.features(img_bchw)}
             if piece.name != "train":
                 found["probabilities"] = network(img_bchw).softmax(dim=1)
         else:
             from stages.diffusion.autoencoder import encode
 
-            z_bchw = encode(_autoencoder(folder, digest), img_bchw * 2.0 - 1.0)
+            img_bchw = torch.from_numpy(piece.pixels_nhwc).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+            z_bchw = encode(_autoencoder(folder, digest), img_bchw.to(compute.device()))
             pooled = (z_bchw.mean(dim=(2, 3)), z_bchw.std(dim=(2, 3), unbiased=False))
             found = {"features": torch.cat(pooled, dim=1) if latent == "pooled" else z_bchw.flatten(1)}
     return {name: tensor[: piece.real].float().cpu().clone() for name, tensor in found.items()}
 
 
 @functools.lru_cache(maxsize=1)
-def _judge(folder: Path, digest: str) -> "tuple[Any, Tensor, Tensor]":
-    """The judge with mean and spread of its input, once per process; `digest` tells a judge from its successor."""
-    import torch
-
+def _judge(folder: Path, digest: str) -> tuple[Any, dict[str, Any]]:
+    """The judge and its facts, read once per process; `digest` tells a judge from its successor."""
     from stages import models
-    from stages.classify import networks
+    from stages.classify.networks import build
 
-    network, facts = models.read_network(folder, networks.build)
-    device = compute.device()
-    return network.to(device), torch.tensor(facts["mean"], device=device), torch.tensor(facts["std"], device=device)
+    network, facts = models.read_network(folder, build)
+    return network.to(compute.device()), facts
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,0 +1,173 @@
+"""Stage selection on planted blobs."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline.engine import Serial
+from stages import images, selection, store, tables
+from stages.contracts import UserError
+from stages.selection import SelectionSettings
+
+CLASSES = ["a", "b"]
+SETTINGS = SelectionSettings(per_class=10, neighbours=6)
+
+
+def candidates_of(rng: np.random.Generator, per_class: int = 48) -> tuple[images.ImageSet, np.ndarray, np.ndarray]:
+    """Candidates whose vectors form six blobs per class: images, vectors, blob of each."""
+    count = 2 * per_class
+    blob_n = np.arange(count) % 6 + 6 * (np.arange(count) // per_class)
+    x_nd = 8.0 * rng.normal(size=(12, 16))[blob_n] + rng.normal(size=(count, 16))
+    pixels_nhwc = rng.integers(0, 256, size=(count, 8, 8, 3), dtype=np.uint8)
+    index = {"index": np.tile(np.arange(per_class), 2)}
+    return images.make(pixels_nhwc, np.repeat([0, 1], per_class), CLASSES, index), x_nd.astype(np.float32), blob_n
+
+
+def lay(folder: Path, candidates: images.ImageSet, x_nd: np.ndarray) -> dict[str, Path]:
+    """Write what the stage reads."""
+    images.write(folder / "candidates" / "images", candidates)
+    tensors = {"candidates_nd": torch.from_numpy(x_nd)}
+    store.write_tensors(folder / "embedding" / "features.safetensors", tensors)
+    return {name: folder / name for name in ("candidates", "embedding")}
+
+
+def select(inputs: dict[str, Path], out: Path, settings: SelectionSettings = SETTINGS, seed: int = 3) -> Path:
+    out.mkdir(parents=True)
+    selection.run(settings, inputs, out, seed, Serial())
+    return out
+
+
+def chosen_ids(out: Path) -> list[str]:
+    return images.read(out / "images").table["tile_id"].tolist()
+
+
+def digests(out: Path) -> dict[str, dict[str, object]]:
+    return store.digest_folder(out)
+
+
+def test_communities_are_the_blobs_and_everyone_is_represented(tmp_path: Path) -> None:
+    candidates, x_nd, blob_n = candidates_of(np.random.default_rng(0))
+    out = select(lay(tmp_path, candidates, x_nd), tmp_path / "out")
+    frame = pd.read_parquet(out / "communities.parquet")
+    assert frame["row"].tolist() == list(range(96))
+    assert len(frame.groupby(["label", "community"])) == 12
+    assert frame.assign(blob=blob_n).groupby(["label", "community"])["blob"].nunique().eq(1).all()
+    assert frame.groupby("label")["flow"].sum().tolist() == pytest.approx([1, 1])
+    assert set(frame[frame["chosen"]]["reason"]) == {"quota of its community"}
+    facts = store.read_json(out / "facts.json")
+    assert facts["classes"]["a"]["sizes"] == [8] * 6 and facts["warnings"] == []
+    assert facts["classes"]["b"]["communities_reached"] == 6
+    assert facts["classes"]["a"]["codelength"] < facts["classes"]["a"]["one_level_codelength"]
+
+
+def test_the_image_set_holds_the_most_central_by_quota_in_turn(tmp_path: Path) -> None:
+    candidates, x_nd, _ = candidates_of(np.random.default_rng(1))
+    out = select(lay(tmp_path, candidates, x_nd), tmp_path / "out")
+    kept = images.read(out / "images")
+    table = tables.check(kept.table, "selection")
+    assert kept.classes == ("a", "b")
+    assert table["label"].tolist() == [0] * 10 + [1] * 10 and table["rank"].tolist() == list(range(10)) * 2
+    assert np.array_equal(kept.pixels_nhwc, candidates.pixels_nhwc[table["candidate"]])
+    frame = pd.read_parquet(out / "communities.parquet").set_index("row")
+    for label in (0, 1):
+        of_class = table[table["label"] == label]
+        assert of_class["community"].tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]  # 10 // 6 each, 4 over to the first
+        for community, seats in of_class["community"].value_counts().items():
+            members = frame[(frame["label"] == label) & (frame["community"] == community)]
+            best = members["centrality"].nlargest(seats).index
+            assert set(best) == set(of_class[of_class["community"] == community]["candidate"])
+    assert frame.loc[table["candidate"], "chosen"].all() and frame["chosen"].sum() == 20
+
+
+def test_edges_join_candidates_of_one_class_and_leave_each_with_weight_one(tmp_path: Path) -> None:
+    candidates, x_nd, _ = candidates_of(np.random.default_rng(2))
+    edges = pd.read_parquet(select(lay(tmp_path, candidates, x_nd), tmp_path / "out") / "edges.parquet")
+    assert len(edges) == 96 * 6
+    assert (candidates.labels_n[edges["source"]] == candidates.labels_n[edges["target"]]).all()
+    assert edges.groupby("source")["weight"].sum().to_numpy() == pytest.approx(np.ones(96))
+
+
+@pytest.mark.parametrize("method", ["infomap", "kmeans", "random"])
+def test_the_order_in_which_candidates_were_made_changes_no_choice(method: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    candidates, x_nd, _ = candidates_of(rng)
+    shuffled_n = np.concatenate([rng.permutation(48), 48 + rng.permutation(48)])
+    settings = SETTINGS.model_copy(update={"method": method})
+    one = select(lay(tmp_path / "one", candidates, x_nd), tmp_path / "a", settings)
+    two = select(lay(tmp_path / "two", candidates.take(shuffled_n), x_nd[shuffled_n]), tmp_path / "b", settings)
+    assert chosen_ids(one) == chosen_ids(two)
+
+
+@pytest.mark.parametrize("method", ["infomap", "kmeans", "random"])
+def test_the_same_seed_gives_the_same_bytes(method: str, tmp_path: Path) -> None:
+    candidates, x_nd, _ = candidates_of(np.random.default_rng(4))
+    inputs, settings = lay(tmp_path, candidates, x_nd), SETTINGS.model_copy(update={"method": method})
+    one, two = (select(inputs, tmp_path / name, settings) for name in ("a", "b"))
+    assert digests(one) == digests(two)
+    assert len(set(chosen_ids(one))) == 20
+    if method == "random":
+        assert chosen_ids(select(inputs, tmp_path / "c", settings, seed=4)) != chosen_ids(one)
+
+
+def test_multiplying_all_vectors_changes_no_choice(tmp_path: Path) -> None:
+    candidates, x_nd, _ = candidates_of(np.random.default_rng(5))
+    one = select(lay(tmp_path / "one", candidates, x_nd), tmp_path / "a")
+    two = select(lay(tmp_path / "two", candidates, x_nd * 1024), tmp_path / "b")
+    assert digests(one / "images") == digests(two / "images")
+
+
+def test_a_smaller_selection_is_the_head_of_a_larger_one(tmp_path: Path) -> None:
+    candidates, x_nd, _ = candidates_of(np.random.default_rng(6))
+    inputs = lay(tmp_path, candidates, x_nd)
+    small = select(inputs, tmp_path / "a", SETTINGS.model_copy(update={"per_class": 4}))
+    assert chosen_ids(small)[:4] == chosen_ids(select(inputs, tmp_path / "b"))[:4]
+
+
+def test_outliers_are_left_out_until_they_are_needed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    candidates, x_nd, _ = candidates_of(rng, per_class=32)
+    centre_d = 1000.0 * rng.normal(size=16)
+    x_nd[[0, 1]] = centre_d + rng.normal(size=(2, 16))  # two of class a, far from all others
+    inputs = lay(tmp_path, candidates, x_nd)
+    settings = SelectionSettings(per_class=30, neighbours=1)
+    few = pd.read_parquet(
+        select(inputs, tmp_path / "few", settings.model_copy(update={"per_class": 8})) / "communities.parquet"
+    )
+    assert few["reason"][:2].tolist() == ["outlier", "outlier"]
+    all_of_them = select(inputs, tmp_path / "all", settings.model_copy(update={"per_class": 32}))
+    frame = pd.read_parquet(all_of_them / "communities.parquet")
+    assert frame["chosen"].all() and frame["reason"][:2].tolist() == ["outlier, to fill up"] * 2
+    assert "outlier_communities" in store.read_json(all_of_them / "facts.json")["classes"]["a"]
+
+
+def test_a_copy_of_another_candidate_is_never_chosen(tmp_path: Path) -> None:
+    candidates, x_nd, _ = candidates_of(np.random.default_rng(8))
+    rows = np.arange(96)
+    rows[40:48] = rows[:8]
+    inputs = lay(tmp_path, candidates.take(rows), x_nd[rows])
+    for method in ("infomap", "kmeans", "random"):
+        settings = SelectionSettings(method=method, per_class=40, neighbours=6)
+        out = select(inputs, tmp_path / method, settings)
+        assert len(set(chosen_ids(out))) == 80
+        frame = pd.read_parquet(out / "communities.parquet")
+        assert (frame["reason"] == "copy of another candidate").sum() == 8
+    with pytest.raises(UserError, match="class a has only 40 different candidates"):
+        select(inputs, tmp_path / "too_many", SETTINGS.model_copy(update={"per_class": 41}))
+
+
+def test_candidates_without_structure_are_told(tmp_path: Path) -> None:
+    candidates, _, _ = candidates_of(np.random.default_rng(9), per_class=8)
+    out = select(
+        lay(tmp_path, candidates, np.ones((16, 4), np.float32)), tmp_path / "out", SelectionSettings(per_class=3)
+    )
+    assert store.read_json(out / "facts.json")["warnings"][0].startswith("a: one community only")
+    assert len(chosen_ids(out)) == 6
+
+
+def test_vectors_of_other_candidates_are_refused(tmp_path: Path) -> None:
+    candidates, x_nd, _ = candidates_of(np.random.default_rng(10))
+    with pytest.raises(UserError, match="96 candidates, but 95 vectors"):
+        select(lay(tmp_path, candidates, x_nd[1:]), tmp_path / "out")
