@@ -99,36 +99,37 @@ def by_content(rows: Ints, tile_ids: npt.NDArray[np.str_]) -> Ints:
 
 def choose(settings: SelectionSettings, x_nd: npt.NDArray[np.float32], seed: int, name: str) -> Choice:
     """Choose among the candidates of the class called `name`, given in the order of their content."""
-    from stages.graph import communities, knn, medoids, quotas
+    from stages.graph import communities, knn, medoids
 
     graph = knn.neighbour_graph(knn.exact_neighbours(x_nd, settings.neighbours))
     partition = communities.infomap_partition(graph, derive(seed, "infomap", name), settings.trials)
-    place_n = quotas.by_centrality(partition.community_n, partition.centrality_n, partition.flow_n)
-    size_n = partition.sizes_m[partition.community_n]
-    small_n = size_n < settings.smallest_community
     if settings.method == "infomap":
-        shares = quotas.quotas(partition.sizes_m, settings.per_class, settings.smallest_community)
-        chosen_s = quotas.in_turn(partition.community_n, place_n, shares.seats_m)
-        fair_n = place_n < shares.fair_m[partition.community_n]
-        reasons = _infomap_reasons(np.isin(np.arange(len(x_nd)), chosen_s), fair_n, small_n)
-    elif settings.method == "kmeans":
-        chosen_s = medoids.kmeans_medoids(
-            x_nd, settings.per_class, derive(seed, "kmeans", name), settings.kmeans_starts
-        )
-        reasons = ["medoid" if row in set(chosen_s.tolist()) else "not a medoid" for row in range(len(x_nd))]
+        return _by_community(settings, graph, partition)
+    if settings.method == "kmeans":
+        kmeans_seed = derive(seed, "kmeans", name)
+        chosen_s = medoids.kmeans_medoids(x_nd, settings.per_class, kmeans_seed, settings.kmeans_starts)
+        taken, left = "medoid of a k-means cluster", "not a medoid"
     else:
         chosen_s = medoids.random_choice(len(x_nd), settings.per_class, numpy_stream(seed, "random", name))
-        reasons = ["drawn" if row in set(chosen_s.tolist()) else "not drawn" for row in range(len(x_nd))]
-    return Choice(graph, partition, chosen_s, reasons)
+        taken, left = "drawn by lot", "not drawn"
+    reason_n = np.where(np.isin(np.arange(len(x_nd)), chosen_s), taken, left)
+    return Choice(graph, partition, chosen_s, reason_n.tolist())
 
 
-def _infomap_reasons(
-    chosen_n: npt.NDArray[np.bool_], fair_n: npt.NDArray[np.bool_], small_n: npt.NDArray[np.bool_]
-) -> list[str]:
-    """Why every candidate was taken or left, in words."""
+def _by_community(settings: SelectionSettings, graph: "Graph", partition: "Partition") -> Choice:
+    """The most central of every community, by quota."""
+    from stages.graph import quotas
+
+    community_n = partition.community_n
+    place_n = quotas.by_centrality(community_n, partition.centrality_n, partition.flow_n)
+    shares = quotas.quotas(partition.sizes_m, settings.per_class, settings.smallest_community)
+    chosen_s = quotas.in_turn(community_n, place_n, shares.seats_m)
+    chosen_n, fair_n = np.isin(np.arange(len(community_n)), chosen_s), place_n < shares.fair_m[community_n]
+    small_n = partition.sizes_m[community_n] < settings.smallest_community
     kinds = [chosen_n & small_n, chosen_n & fair_n, chosen_n, small_n]
     words = ["outlier, to fill up", "quota of its community", "shortage elsewhere", "outlier"]
-    return [str(word) for word in np.select(kinds, words, default="beyond the quota of its community")]
+    reason_n = np.select(kinds, words, default="beyond the quota of its community")
+    return Choice(graph, partition, chosen_s, reason_n.tolist())
 
 
 def _community_rows(label: int, rows_all: Ints, rows_n: Ints, choice: Choice) -> pd.DataFrame:

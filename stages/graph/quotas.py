@@ -25,8 +25,8 @@ def quotas(size_m: Ints, wanted: int, smallest: int = 1) -> Quotas:
 
     Communities with fewer than `smallest` nodes are outliers and have no share. Each other one gets wanted // M, the
     remainder goes one each to the first. When M exceeds `wanted`, the first `wanted` get one each. What a community
-    cannot fill is taken from the largest one (ties: the earlier) as far as it goes, then from the next largest; from
-    outliers, in the same manner, only when all others are used up.
+    cannot fill is taken from the largest one (ties: the earlier) as far as it goes, then from the next largest; so from
+    outliers only when all others are used up.
 
     Raises:
         ValueError: more are wanted than there are nodes, or fewer than none.
@@ -34,16 +34,14 @@ def quotas(size_m: Ints, wanted: int, smallest: int = 1) -> Quotas:
     if not 0 <= wanted <= int(size_m.sum()):
         raise ValueError(f"wanted {wanted} of {int(size_m.sum())} nodes; wanted must lie between 0 and that")
     regular = np.flatnonzero(size_m >= smallest)
-    outlying = np.flatnonzero(size_m < smallest)
     share_m = np.zeros(len(size_m), np.int64)
     if len(regular):
         share_m[regular] = wanted // len(regular)
         share_m[regular[: wanted % len(regular)]] += 1
     fair_m = np.minimum(share_m, size_m)
     seats_m = fair_m.copy()
-    for kind in (regular, outlying):
-        for community in kind[np.argsort(-size_m[kind], kind="stable")]:
-            seats_m[community] += min(wanted - int(seats_m.sum()), int(size_m[community] - seats_m[community]))
+    for community in np.argsort(-size_m, kind="stable"):  # outliers are the smallest, so their turn comes last
+        seats_m[community] += min(wanted - int(seats_m.sum()), int(size_m[community] - seats_m[community]))
     return Quotas(seats_m, fair_m)
 
 

@@ -140,6 +140,14 @@ def test_modularity_of_two_cliques_by_hand_and_coverage_is_the_share_of_inner_li
     assert quality(graph_of(two_cliques(3)), np.zeros(6, int)).modularity == pytest.approx(0.0)
 
 
+def test_modularity_of_a_weighted_directed_graph_equals_its_formula() -> None:
+    A_nn, community_n = random_graph(3), np.arange(40) % 3
+    total, out_n, in_n = A_nn.sum(), A_nn.sum(axis=1), A_nn.sum(axis=0)
+    same_nn = community_n[:, None] == community_n[None]
+    expected = ((A_nn / total - np.outer(out_n, in_n) / total**2) * same_nn).sum()
+    assert quality(graph_of(A_nn), community_n).modularity == pytest.approx(expected)
+
+
 def test_a_partition_that_says_little_is_told() -> None:
     assert degeneracies(np.repeat(np.arange(4), 5), smallest_community=3) == []
     assert degeneracies(np.zeros(9, int), smallest_community=3)[0].startswith("one community only")

@@ -112,6 +112,15 @@ def test_the_same_seed_gives_the_same_bytes(method: str, tmp_path: Path) -> None
         assert chosen_ids(select(inputs, tmp_path / "c", settings, seed=4)) != chosen_ids(one)
 
 
+def test_another_seed_searches_anew_where_there_is_no_structure_to_find(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    candidates, _, _ = candidates_of(rng)
+    inputs = lay(tmp_path, candidates, rng.normal(size=(96, 16)).astype(np.float32))
+    settings = SETTINGS.model_copy(update={"trials": 1})
+    found = [tuple(chosen_ids(select(inputs, tmp_path / str(seed), settings, seed))) for seed in range(5)]
+    assert len(set(found)) > 1
+
+
 def test_multiplying_all_vectors_changes_no_choice(tmp_path: Path) -> None:
     candidates, x_nd, _ = candidates_of(np.random.default_rng(5))
     one = select(lay(tmp_path / "one", candidates, x_nd), tmp_path / "a")
