@@ -20,7 +20,7 @@ from stages import images, sources, store
 from stages.images import Pixels
 from stages.sources import Chunk
 
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 """Formats that hold pictures and run nothing (Pillow would hand PostScript to another program)."""
 DEEP = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 """Pillow's modes of more than 8 bits a channel."""
