@@ -149,29 +149,29 @@ def _features(images: Encoded) -> "datasets.Features":  # type: ignore[name-defi
     return datasets.Features({"image": datasets.Image(), **columns, "label": label})
 
 
-def read_table(folder: Path) -> pd.DataFrame:
-    """The table of an image set without its pictures: `label`, `tile_id` and the stage's own columns; quick."""
-    parts = []
-    for entry in store.read_json(folder / "state.json")["_data_files"]:
-        with pa.memory_map(str(folder / entry["filename"])) as file, pa.ipc.open_stream(file) as shard:
-            parts.append(shard.read_all().drop_columns(["image"]))
-    frame: pd.DataFrame = pa.concat_tables(parts).replace_schema_metadata(None).to_pandas()
-    return frame
-
-
-def read(folder: Path, **wanted: str | int) -> ImageSet:
-    """Read an image set, only the rows whose columns equal the `wanted` values (others are not decoded)."""
+def read_table(folder: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The table of an image set and its class names; no picture is decoded."""
     import datasets
 
-    data = datasets.load_from_disk(str(folder)).with_format("arrow")
-    table: pa.Table = data[:]
-    frame = table.drop_columns(["image"]).to_pandas()
+    data = datasets.load_from_disk(str(folder))
+    frame = data.remove_columns("image").with_format("arrow")[:].to_pandas()
+    return frame, tuple(data.features["label"].names)
+
+
+def read(folder: Path, rows: npt.NDArray[np.int64] | None = None, **wanted: str | int) -> ImageSet:
+    """Read an image set: the given `rows` in that order, or those whose columns equal the `wanted` values, or all.
+
+    Other rows are not decoded.
+    """
+    import datasets
+
+    frame, classes = read_table(folder)
     keep_n = np.ones(len(frame), bool)
     for column, value in wanted.items():
         keep_n &= (frame[column] == value).to_numpy()
-    rows_m = np.flatnonzero(keep_n)
-    cells = table.column("image").combine_chunks().field("bytes").take(pa.array(rows_m))
+    rows_m = np.flatnonzero(keep_n) if rows is None else rows[keep_n[rows]]
+    column_n = datasets.load_from_disk(str(folder)).with_format("arrow")[:].column("image")
+    cells = column_n.combine_chunks().field("bytes").take(pa.array(rows_m))
     pixels = [np.asarray(Image.open(io.BytesIO(cell.as_py())).convert("RGB")) for cell in cells]
-    classes = tuple(data.features["label"].names)
     pixels_nhwc = np.stack(pixels) if pixels else np.zeros((0, 1, 1, 3), np.uint8)
     return ImageSet(pixels_nhwc, frame.iloc[rows_m].reset_index(drop=True), classes)

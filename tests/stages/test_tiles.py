@@ -88,6 +88,10 @@ def as_folder(frame: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
     return source, table
 
 
+def table_of(folder: Path) -> pd.DataFrame:
+    return images.read_table(folder)[0]
+
+
 def run(out: Path, engine: Any = None, seed: int = 5, **settings: Any) -> Path:
     out.mkdir(parents=True)
     tiles.run(tiles.TilesSettings(**settings), {}, out, seed, engine or Serial())
@@ -134,7 +138,7 @@ def test_every_tile_arrives_with_its_pixels_class_group_and_role(tmp_path: Path,
 
 def test_the_facts_count_what_is_there(tmp_path: Path, parquet: Path) -> None:
     out = run(tmp_path / "out", source=parquet)
-    facts, table = store.read_json(out / "facts.json"), images.read_table(out / "images")
+    facts, table = store.read_json(out / "facts.json"), table_of(out / "images")
     assert facts["groups"] == {r: dict.fromkeys(CLASSES, n) for r, n in zip(ROLES, (6, 1, 2, 1), strict=True)}
     for role in ROLES:
         for number, name in enumerate(facts["classes"]):
@@ -143,7 +147,7 @@ def test_the_facts_count_what_is_there(tmp_path: Path, parquet: Path) -> None:
 
 
 def test_rows_lie_by_role_class_group_and_tile_and_group_numbers_follow_pixels(tmp_path: Path, parquet: Path) -> None:
-    table = images.read_table(run(tmp_path / "out", source=parquet) / "images")
+    table = table_of(run(tmp_path / "out", source=parquet) / "images")
     rank = table.assign(rank=table["role"].map(ROLES.index))
     ordered = rank.sort_values(["rank", "label", "group", "tile_id"], ignore_index=True)
     pd.testing.assert_frame_equal(rank, ordered)
@@ -174,7 +178,7 @@ def test_a_hugging_face_imagefolder_by_class_folders_and_one_written_by_datasets
     frame = rows()
     frame["file_name"] = [f"train/{label}/{i}.png" for i, label in enumerate(frame["label"])]
     folder = as_files(frame, tmp_path / "classes", "file_name")
-    found = images.read_table(run(tmp_path / "a", source=folder, group_column=None) / "images")
+    found = table_of(run(tmp_path / "a", source=folder, group_column=None) / "images")
     assert len(found) == len(frame) and found["group"].nunique() == len(frame)
     features = datasets.Features(
         {"file_name": datasets.Value("string"), "label": datasets.ClassLabel(names=CLASSES[::-1])}
@@ -239,7 +243,7 @@ def test_a_role_column_may_be_ignored(tmp_path: Path) -> None:
 def test_caps_hold_and_do_not_depend_on_the_order_of_the_rows(tmp_path: Path, parquet: Path) -> None:
     caps = {"max_per_group": 2, "max_groups": 4}
     out = run(tmp_path / "a", source=parquet, **caps)
-    table = images.read_table(out / "images")
+    table = table_of(out / "images")
     assert table.groupby("group").size().max() == 2
     assert table.groupby(["role", "label"])["group"].nunique().max() == 4
     assert sorted(table["group"].unique()) == list(range(table["group"].nunique()))
@@ -284,7 +288,7 @@ def test_bad_files_are_named_set_aside_and_the_rest_goes_on(tmp_path: Path, capl
     assert aside.set_index("tile").loc[f"row 7 ({TELLTALE}/benign-2-1.png)", "reason"] == "damaged or truncated"
     assert store.read_json(out / "facts.json")["set_aside"] == dict.fromkeys(sorted(reasons), 1)
     assert f"row 0 ({TELLTALE}/benign-0-0.png) is set aside: not an image" in caplog.text
-    assert len(images.read_table(out / "images")) == len(frame) - 4
+    assert len(table_of(out / "images")) == len(frame) - 4
 
 
 def test_one_picture_in_two_classes_or_two_roles_is_set_aside_wherever_it_lies(tmp_path: Path) -> None:
@@ -297,7 +301,7 @@ def test_one_picture_in_two_classes_or_two_roles_is_set_aside_wherever_it_lies(t
     facts = store.read_json(out / "facts.json")
     assert facts["set_aside"] == {"the same picture in two classes": 2, "the same picture in two roles": 2}
     assert facts["copies"] == 1
-    table = images.read_table(out / "images")
+    table = table_of(out / "images")
     assert (table.groupby("tile_id")["role"].nunique() == 1).all()
     assert len(table) == len(frame) - 4
 
@@ -414,7 +418,7 @@ def test_files_and_table_must_agree(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"2 images in .* are not in folder.csv: MUSTERMANN/benign-0-0.png"):
         run(tmp_path / "a", source=source, table=table)
     out = run(tmp_path / "b", source=source, table=table, unlisted="leave_out")
-    assert len(images.read_table(out / "images")) == len(full) - 2
+    assert len(table_of(out / "images")) == len(full) - 2
     full.assign(file=full["file"].str.replace("tumour-9-2", "gone")).to_csv(table, index=False)
     with pytest.raises(UserError, match=r"lists 1 files that are not in .*gone.png"):
         run(tmp_path / "c", source=source, table=table)
