@@ -102,7 +102,8 @@ def licence(given: str) -> tuple[str, str]:
 
 def benchmark_tables(measured: Mapping[str, Any], shipped: str) -> list[dict[str, Any]]:
     """A table for each network: a row for each contestant, a cell for each metric with its interval."""
-    networks = list(dict.fromkeys(network for of in measured.values() for network in of["metrics"]))
+    named = {network for of in measured.values() for network in of["metrics"]}
+    networks = sorted(named, key=lambda network: (network == "colour", network))
     tables = []
     for network in networks:
         results = {
