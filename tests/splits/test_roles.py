@@ -80,6 +80,13 @@ def test_another_class_changes_nothing_for_the_others() -> None:
     assert alone == {group: role for group, role in both.items() if group.startswith("c0-")}
 
 
+def test_each_class_draws_from_its_own_stream_alone() -> None:
+    labels, groups = tiles(np.random.default_rng(3), [20, 20])
+    asked: list[str] = []
+    draw_roles(labels, groups, FOUR, lambda label: asked.append(label) or stream_of(label))
+    assert sorted(asked) == ["class0", "class1"]
+
+
 def test_another_stream_draws_other_roles() -> None:
     labels, groups = tiles(np.random.default_rng(4), [40])
     other = draw_roles(labels, groups, FOUR, lambda label: np.random.default_rng(99))

@@ -1,5 +1,6 @@
 """Releases: complete, loadable by others, free of what must not leave; and a check that finds every tampering."""
 
+import io
 import re
 import shutil
 import subprocess
@@ -11,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image, PngImagePlugin
 
-from stages import images, release, release_card, release_check, store
+from stages import images, release, release_card, release_check, store, tiles
 from stages.contracts import NoGo, UserError
 
 CLASSES = ("zeta type", "alpha/beta")
@@ -51,8 +54,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("store")
     inputs = {key: root / key.replace("/", "_") for key in ("tiles", "candidates", "selection", "audit_images")}
     roles = ["train", "val", "test", "control"] * 10
-    tiles = images.make(pixels(40, 0), np.arange(40) % 2, CLASSES, {"group": np.arange(40), "role": roles})
-    images.write(inputs["tiles"] / "images", tiles)
+    real = images.make(pixels(40, 0), np.arange(40) % 2, CLASSES, {"group": np.arange(40), "role": roles})
+    images.write(inputs["tiles"] / "images", real)
     tens = {role: dict.fromkeys(CLASSES, 5) for role in ("train", "val", "test", "control")}
     store.write_json(inputs["tiles"] / "facts.json", {"counts": tens, "groups": tens, "classes": CLASSES})
     labels, index = np.repeat([0, 1], CANDIDATES), np.tile(np.arange(CANDIDATES), 2)
@@ -200,9 +203,42 @@ def test_only_what_may_be_told_is_told(shipped: Path) -> None:
             assert b"mustermann" not in path.read_bytes() and b"secret" not in path.read_bytes(), path
 
 
+def test_nothing_of_the_sources_names_reaches_a_release(story: dict[str, Path], tmp_path: Path) -> None:
+    """From a source full of telltale names, by way of the tiles stage, into a release; every byte is decoded."""
+    telltale = "MUSTERMANN"
+    rows = []
+    for number, picture in enumerate(pixels(80, 9)):
+        buffer, exif = io.BytesIO(), Image.Exif()
+        exif[0x010E] = f"{telltale} exif"
+        Image.fromarray(picture).save(buffer, "PNG", exif=exif)
+        cell = {"bytes": buffer.getvalue() if number else b"broken", "path": f"{telltale}/{number}.png"}
+        rows.append({"image": cell, "label": CLASSES[number % 2], telltale: f"{telltale}-{number // 4}-{number % 2}"})
+    source = tmp_path / telltale / f"{telltale}.parquet"
+    source.parent.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), source)
+    out = tmp_path / "tiles"
+    out.mkdir()
+    settings = tiles.TilesSettings(source=source, group_column=telltale)
+    tiles.run(settings, {}, out, 1, Serial())
+    assert telltale in (out / "quarantine.csv").read_text()
+    causes = {"seed": 1, "settings": settings.model_dump(mode="json"), "code": {}}
+    store.write_json(out / "seal.json", {"causes": causes, "result": "0" * 64})
+    folder = make(story | {"tiles": out}, tmp_path / "release")
+    hidden = [telltale, telltale.lower(), str(tmp_path), "broken", *images.read_table(out / "images")[0]["tile_id"]]
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        decoded = path.read_bytes()
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            decoded += repr((table.to_pylist(), table.schema.metadata)).encode()
+        elif path.suffix == ".png":
+            decoded += repr(Image.open(io.BytesIO(decoded)).info).encode()
+        assert not [name for name in hidden if name.encode() in decoded], path.name
+
+
 def test_a_tile_says_that_it_is_synthetic_and_nothing_else(shipped: Path) -> None:
     for path in (shipped / "train").rglob("*.png"):
-        assert Image.open(path).text == {"Comment": "Synthetic image; no photograph of tissue."}
+        with Image.open(path) as image:
+            assert image.text == {"Comment": "Synthetic image; no photograph of tissue."}
 
 
 def test_the_contact_sheet_shows_every_class(story: dict[str, Path]) -> None:
