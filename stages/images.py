@@ -49,6 +49,17 @@ class ImageSet(NamedTuple):
         return self.take(np.flatnonzero(keep_n))
 
 
+class Encoded(NamedTuple):
+    """Images already encoded as PNG, with their table: on their way to disk, never to be decoded for it."""
+
+    png_n: list[bytes]
+    """What `png` made of each picture."""
+    table: pd.DataFrame
+    """As in `ImageSet`."""
+    classes: tuple[str, ...]
+    """As in `ImageSet`."""
+
+
 def tile_id(pixels_hwc: Pixels) -> str:
     """Digest of the pixels: the same picture has the same name everywhere, and the name says nothing else."""
     head = "x".join(map(str, pixels_hwc.shape)).encode()
@@ -88,6 +99,11 @@ def write(folder: Path, images: ImageSet) -> None:
 
 def write_chunks(folder: Path, chunks: Iterable[ImageSet]) -> None:
     """Write an image set chunk by chunk, one Arrow shard each, so that it need never be in memory whole."""
+    write_encoded(folder, (Encoded([png(p) for p in c.pixels_nhwc], c.table, c.classes) for c in chunks))
+
+
+def write_encoded(folder: Path, chunks: Iterable[Encoded]) -> None:
+    """As `write_chunks`, of pictures that are PNG already."""
     import datasets
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +113,7 @@ def write_chunks(folder: Path, chunks: Iterable[ImageSet]) -> None:
     for number, chunk in enumerate(chunks):
         if features is None:
             features = _features(chunk)
-        rows = {"image": [{"bytes": png(p), "path": None} for p in chunk.pixels_nhwc]}
+        rows = {"image": [{"bytes": content, "path": None} for content in chunk.png_n]}
         rows |= {name: chunk.table[name].tolist() for name in chunk.table.columns}
         table = pa.Table.from_pydict(rows, schema=features.arrow_schema)
         names.append(f"data-{number:05d}.arrow")
@@ -121,7 +137,7 @@ def write_chunks(folder: Path, chunks: Iterable[ImageSet]) -> None:
     )
 
 
-def _features(images: ImageSet) -> "datasets.Features":  # type: ignore[name-defined]  # noqa: F821
+def _features(images: Encoded) -> "datasets.Features":  # type: ignore[name-defined]  # noqa: F821
     """Column types of an image set as `datasets` names them."""
     import datasets
 

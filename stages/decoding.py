@@ -1,0 +1,156 @@
+"""An image file's bytes -> RGB pixels, or the reason why not. Nothing but pixels comes out: no EXIF, no comment.
+
+Chunks of a source become tables of PNGs, which wait on disk until all are known and can be put in order.
+
+Shapes: h and w pixels, c = 3 channels.
+"""
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stages import images, sources, store
+from stages.images import Pixels
+from stages.sources import Chunk
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
+"""Formats that hold pictures and run nothing (Pillow would hand PostScript to another program)."""
+DEEP = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
+"""Pillow's modes of more than 8 bits a channel."""
+PLAIN = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"}
+"""Pillow's modes that become 8-bit RGB without a choice to make."""
+
+
+DECODED = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("tile_id", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("grey", pa.bool_()),
+        ("png", pa.binary()),
+        ("reason", pa.string()),
+        ("hint", pa.string()),
+    ]
+)
+"""A decoded chunk: row of the source, what `rgb` found and its PNG, or why not; `hint` as in `sources.Found`."""
+
+
+class Wanted(NamedTuple):
+    """What a tile should be."""
+
+    size_px: int | None
+    """Side in pixels; None keeps the picture's own."""
+    crop: bool
+    """Cut the middle square out of a picture that is not square, instead of setting it aside."""
+    max_side_px: int
+    """A longer side is no tile; it is not even decoded."""
+
+
+class Refused(Exception):
+    """Why a picture cannot be a tile, in a few words."""
+
+
+def rgb(content: bytes | None, wanted: Wanted) -> Pixels:
+    """The picture in `content` as h × w × 3 RGB, upright (EXIF orientation applied), on white where transparent.
+
+    Resized to `wanted.size_px`: the mean over areas when it shrinks, bicubic when it grows.
+
+    Raises:
+        Refused: the file is empty, no picture, truncated, deeper than 8 bits, of several frames, of a colour mode
+            whose meaning is uncertain, too large, or not square.
+    """
+    if content is None:
+        raise Refused("unreadable")
+    if not content:
+        raise Refused("empty")
+    with warnings.catch_warnings():  # Pillow warns of odd files; the checks here decide
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                _check(image, wanted)
+                picture = _on_white(ImageOps.exif_transpose(image))
+        except Refused:
+            raise
+        except UnidentifiedImageError:
+            raise Refused("not an image") from None
+        except Image.DecompressionBombError:
+            raise Refused("too large") from None
+        except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error … on damaged files
+            raise Refused("damaged or truncated") from None
+    return np.asarray(_sized(picture, wanted))
+
+
+def _check(image: Image.Image, wanted: Wanted) -> None:
+    """What can be told from the head of the file."""
+    if max(image.size) > wanted.max_side_px:
+        raise Refused("too large")
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        raise Refused("several frames")
+    if image.mode in DEEP:
+        raise Refused("more than 8 bits a channel")
+    if image.mode not in PLAIN:
+        raise Refused(f"colour mode {image.mode}")
+    width, height = image.size
+    if width != height and not wanted.crop:
+        raise Refused("not square")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """RGB; what is transparent shows white, as the background of a slide does."""
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _sized(picture: Image.Image, wanted: Wanted) -> Image.Image:
+    """The middle square, if asked for, at the wanted size."""
+    side = min(picture.size)
+    if picture.size != (side, side):
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        picture = picture.crop((left, top, left + side, top + side))
+    if wanted.size_px is None or wanted.size_px == side:
+        return picture
+    method = Image.Resampling.BOX if wanted.size_px < side else Image.Resampling.BICUBIC
+    return picture.resize((wanted.size_px, wanted.size_px), method)
+
+
+def decode_chunk(chunk: Chunk, wanted: Wanted) -> dict[str, list[Any]]:
+    """Decode a chunk: columns tile_id, width, height, grey, png, reason and hint, one entry for each of its images."""
+    columns: dict[str, list[Any]] = {name: [] for name in DECODED.names if name != "row"}
+    for found in sources.fetch(chunk):
+        values: dict[str, Any] = {"hint": found.hint}
+        try:
+            pixels_hwc = rgb(found.content, wanted)
+        except Refused as refused:
+            values["reason"] = str(refused)
+        else:
+            values |= {"tile_id": images.tile_id(pixels_hwc), "png": images.png(pixels_hwc)}
+            values |= {"height": pixels_hwc.shape[0], "width": pixels_hwc.shape[1]}
+            values["grey"] = bool((pixels_hwc == pixels_hwc[..., :1]).all())
+        for name, column in columns.items():
+            column.append(values.get(name))
+    return columns
+
+
+def write_chunk(path: Path, rows_n: npt.NDArray[np.int64], columns: Mapping[str, Sequence[Any]]) -> None:
+    """Keep what `decode_chunk` made of the source's rows `rows_n`."""
+    table = pa.Table.from_pydict({"row": rows_n.tolist(), **columns}, schema=DECODED)
+    buffer = io.BytesIO()
+    with pa.ipc.new_file(buffer, table.schema) as writer:
+        writer.write_table(table)
+    store.write_bytes(path, buffer.getvalue())
+
+
+def read_chunk(path: Path) -> pa.Table:
+    """A decoded chunk, memory-mapped."""
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()

@@ -1,0 +1,296 @@
+"""The last stage: one selection becomes the folder a hospital shares, with card, evidence, provenance and checksums.
+
+Never inside: a real tile, the generator's weights, a name or path of the source, the clock.
+"""
+
+import io
+import re
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from stages import images, release_check, store
+from stages.contracts import Engine, Inputs, NoGo, UserError
+from stages.images import ImageSet, Pixels
+from stages.release_card import card, review_page
+from stages.release_check import verify as verify  # the command line asks the stage
+from stages.settings import Settings
+
+LIBRARIES = ("accelerate", "diffusers", "infomap", "numpy", "pillow", "scikit-learn", "timm", "torch", "transformers")
+TOLD = ("autoencoder", "denoiser", "candidates", "embedding", "selection", "audit_images")
+"""Stages whose settings a release tells; the others (whose settings could name what is private) give digests."""
+AUDIT_KEYS = ("verdict", "reasons", "tests", "power", "not_tested")
+GAP_PX = 2
+
+
+class ReleaseSettings(Settings):
+    """What ships, and what its card says of it."""
+
+    selection: str = Field(min_length=1)
+    """Name of the selection that ships."""
+    licence: str = Field(min_length=2)
+    """Licence of the data set: an SPDX identifier such as CC-BY-4.0, or its text."""
+    contact: str = Field(min_length=2)
+    """Whom to ask: a name and an address that will hold."""
+    name: str = Field(default="synthetic-histopathology", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,94}$")
+    """Short name of the data set: letters, digits, point, underscore, hyphen."""
+    version: str = Field(default="1.0.0", pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")
+    """Version of the data set."""
+    title: str = Field(default="Synthetic histopathology tiles", min_length=1, max_length=200, pattern=r"^[^\n]+$")
+    """Title of the card; one line."""
+    description: str = "Synthetic histopathology tiles for training and teaching, made by histodistill."
+    """What the data set shows, for people; Markdown."""
+    benchmark: bool = True
+    """Whether the card tells how well classifiers trained on these tiles do on real tissue."""
+    sheet_per_class: int = Field(default=24, ge=1, le=1000)
+    """At most this many tiles of each class on the contact sheet."""
+    sheet_columns: int = Field(default=12, ge=1, le=100)
+    """Tiles in a row of the contact sheet."""
+
+
+class Shipped(NamedTuple):
+    """The tiles that ship, and where."""
+
+    images: ImageSet
+    folders: tuple[str, ...]
+    """Folder of each class: its name, in letters that any file system takes."""
+    table: pd.DataFrame
+    """Rows as in `images`: file_name (from train/), label, tile_id, community, centrality, rank, index."""
+
+
+def run(settings: ReleaseSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
+    """Write `dataset/`, check it, and tell its facts.
+
+    Raises:
+        NoGo: the audit forbids the release, or a tile equals a real one.
+        UserError: what the user gave (description, licence, contact) does not pass the release's own check.
+    """
+    audit = store.read_json(inputs["audit_images"] / "audit.json")
+    _refuse_no_go(audit, settings.selection)
+    shipped = _shipped(inputs)
+    real_ids = set(images.read_table(inputs["tiles"] / "images")[0]["tile_id"])
+    _refuse_real(shipped, real_ids)
+    folder = out / "dataset"
+    _write_images(shipped, folder)
+    sheet = contact_sheet(shipped.images, settings.sheet_per_class, settings.sheet_columns)
+    store.write_bytes(folder / release_check.SHEET, images.png(sheet, level=9))
+    evidence = {key: plain(value) for key, value in audit.items() if key in AUDIT_KEYS}
+    store.write_json(folder / release_check.AUDIT, evidence)
+    measured = _benchmark(inputs) if settings.benchmark else {}
+    if measured:
+        store.write_json(folder / release_check.BENCHMARK, measured)
+    provenance = _provenance(settings, inputs, seed)
+    store.write_json(folder / release_check.PROVENANCE, provenance)
+    _write_texts(settings, inputs, folder, shipped, evidence, measured)
+    store.write_text(folder / release_check.CHECKSUMS, release_check.checksums(folder))
+    _check(folder, real_ids)
+    facts = {"verdict": audit["verdict"], "tiles": len(shipped.table), "benchmark": sorted(measured) or "none"}
+    store.write_json(out / "facts.json", facts)
+
+
+def _refuse_no_go(audit: Mapping[str, Any], selection: str) -> None:
+    verdict = audit.get("verdict")
+    assert verdict in release_check.VERDICTS, f"unknown verdict {verdict}"
+    if verdict == "NO-GO":
+        reasons = "; ".join(map(str, audit.get("reasons", []))) or "no reason is told"
+        raise NoGo(f"The audit forbids the release of the selection {selection!r}: {reasons}. Nothing was released.")
+
+
+def _shipped(inputs: Inputs) -> Shipped:
+    """The selection in the order of class and rank, under its new names."""
+    chosen = images.read(inputs["selection"] / "images")
+    candidates, classes = images.read_table(inputs["candidates"] / "images")
+    order = np.lexsort((chosen.table["rank"], chosen.table["label"]))
+    chosen = chosen.take(order)
+    rows_m = chosen.table["candidate"].to_numpy(np.int64)
+    ids = [images.tile_id(pixels_hwc) for pixels_hwc in chosen.pixels_nhwc]
+    assert candidates["tile_id"].iloc[rows_m].tolist() == ids, "a tile of the selection is no candidate"
+    assert candidates["label"].iloc[rows_m].tolist() == chosen.table["label"].tolist() and chosen.classes == classes
+    folders = class_folders(classes)
+    numbers = chosen.table.groupby("label").cumcount() + 1
+    names = [f"{folders[k]}/{folders[k]}-{n:05d}.png" for k, n in zip(chosen.table["label"], numbers, strict=True)]
+    told = chosen.table[["community", "centrality", "rank"]]
+    index = candidates["index"].iloc[rows_m].to_numpy()
+    table = pd.DataFrame({"file_name": names, "label": chosen.labels_n, "tile_id": ids}).join(told).assign(index=index)
+    return Shipped(chosen, folders, table)
+
+
+def class_folders(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """A folder name for each class: letters, digits, point, underscore and hyphen; no two alike, whatever the case."""
+    folders: list[str] = []
+    for number, name in enumerate(classes):
+        folder = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._-") or f"class_{number}"
+        taken = {other.lower() for other in folders}
+        folders.append(folder if folder.lower() not in taken else f"{folder}_{number}")
+    return tuple(folders)
+
+
+def _refuse_real(shipped: Shipped, real_ids: set[str]) -> None:
+    real = shipped.table["tile_id"].isin(real_ids)
+    if real.any():
+        raise NoGo(
+            f"{int(real.sum())} tiles of the selection equal a real tile, pixel for pixel. Nothing was released."
+        )
+
+
+def _write_images(shipped: Shipped, folder: Path) -> None:
+    """Every tile as a PNG that says it is synthetic, and `metadata.parquet` as `datasets` wants it, beside them."""
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name, pixels_hwc in zip(shipped.table["file_name"], shipped.images.pixels_nhwc, strict=True):
+        path = folder / "train" / str(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(marked_png(pixels_hwc))
+    kinds = {"file_name": "string", "tile_id": "string", "centrality": "float64"}
+    columns = {str(name): datasets.Value(kinds.get(str(name), "int64")) for name in shipped.table}
+    features = datasets.Features(columns | {"label": datasets.ClassLabel(names=list(shipped.images.classes))})
+    rows = {name: shipped.table[name].tolist() for name in shipped.table}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(rows, schema=features.arrow_schema), buffer)
+    store.write_bytes(folder / release_check.METADATA, buffer.getvalue())
+
+
+def marked_png(pixels_hwc: Pixels) -> bytes:
+    """A tile as PNG with the one text chunk a release's tiles hold: that it is synthetic."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    mark = PngInfo()
+    mark.add(b"tEXt", release_check.MARK)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels_hwc).save(buffer, format="PNG", compress_level=9, pnginfo=mark)
+    return buffer.getvalue()
+
+
+def contact_sheet(tiles: ImageSet, per_class: int, columns: int) -> Pixels:
+    """The first tiles of every class under its name, on white; small tiles are enlarged by a whole number."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    scale = max(1, -(-64 // tiles.pixels_nhwc.shape[1]))
+    side = tiles.pixels_nhwc.shape[1] * scale
+    step, caption = side + GAP_PX, 18
+    font = ImageFont.load_default(13)
+    blocks = [tiles.where(label=number).pixels_nhwc[:per_class] for number in range(len(tiles.classes))]
+    heights = [caption + step * -(-len(block) // columns) for block in blocks]
+    width = step * min(columns, max(map(len, blocks))) + GAP_PX
+    sheet = Image.new("RGB", (max(width, 160), sum(heights) + GAP_PX), "white")
+    draw = ImageDraw.Draw(sheet)
+    top = 0
+    for name, block, height in zip(tiles.classes, blocks, heights, strict=True):
+        draw.text((GAP_PX, top + 1), name, fill="black", font=font)
+        for number, pixels_hwc in enumerate(block):
+            tile = Image.fromarray(pixels_hwc).resize((side, side), Image.Resampling.NEAREST)
+            row, column = divmod(number, columns)
+            sheet.paste(tile, (GAP_PX + column * step, top + caption + row * step))
+        top += height
+    return np.asarray(sheet)
+
+
+def _benchmark(inputs: Inputs) -> dict[str, Any]:
+    """What each contestant of the benchmark reached, by name: its metrics, and how many images it had."""
+    found: dict[str, Any] = {}
+    for key in sorted(inputs):
+        head, _, name = key.partition("/")
+        if head == "benchmark":
+            facts = _facts(inputs, key)
+            told = {"images": facts.get("images"), "agreement": plain(facts.get("agreement"))}
+            found[name] = {"metrics": plain(store.read_json(inputs[key] / "metrics.json"))} | told
+    return found
+
+
+def _facts(inputs: Inputs, key: str) -> dict[str, Any]:
+    path = inputs[key] / "facts.json" if key in inputs else None
+    return dict(store.read_json(path)) if path is not None and path.exists() else {}
+
+
+def plain(value: Any) -> Any:
+    """A JSON value without what could be a path."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, str) and release_check.PATHS.search(value):
+        return "(a path, left out)"
+    return value
+
+
+def _provenance(settings: ReleaseSettings, inputs: Inputs, seed: int) -> dict[str, Any]:
+    """What the data set stands on: digests, seeds, versions and settings; no path, name, host or date."""
+    steps: dict[str, Any] = {}
+    for key, folder in sorted(inputs.items()):
+        seal_path = folder / "seal.json"
+        seal = store.read_json(seal_path) if seal_path.exists() else {}
+        causes = seal.get("causes", {})
+        steps[key] = {"result": seal.get("result"), "seed": causes.get("seed")}
+        steps[key] |= {part: _digest(causes.get(part)) for part in ("settings", "code")}
+        if key in TOLD:
+            steps[key] |= {"told_settings": plain(causes.get("settings")), "facts": plain(_facts(inputs, key))}
+    told = {"name": settings.name, "version": settings.version, "selection": settings.selection, "seed": seed}
+    versions = {name: _version(name) for name in ("histodistill", *LIBRARIES)}
+    return {"release": told, "steps": steps, "versions": versions | {"python": sys.version.split()[0]}}
+
+
+def _digest(value: Any) -> str | None:
+    import json
+
+    return None if value is None else store.digest_bytes(json.dumps(value, sort_keys=True).encode())
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _write_texts(
+    settings: ReleaseSettings,
+    inputs: Inputs,
+    folder: Path,
+    shipped: Shipped,
+    audit: Mapping[str, Any],
+    measured: Mapping[str, Any],
+) -> None:
+    """The card, the licence, and the page to be signed where the verdict asks for a person."""
+    of_class = shipped.table.groupby("label")["community"]
+    classes = [
+        {"name": name, "folder": shipped.folders[k], "tiles": int(tiles), "communities": int(communities)}
+        for k, (name, tiles, communities) in enumerate(
+            zip(shipped.images.classes, of_class.size(), of_class.nunique(), strict=True)
+        )
+    ]
+    text, licence = card(
+        settings.model_dump(),
+        classes=classes,
+        size_px=int(shipped.images.pixels_nhwc.shape[1]),
+        candidates=len(images.read_table(inputs["candidates"] / "images")[0]),
+        facts={key: plain(_facts(inputs, key)) for key in ("tiles", *TOLD)},
+        audit=audit,
+        measured=measured,
+    )
+    store.write_text(folder / release_check.CARD, text)
+    store.write_text(folder / release_check.LICENCE, licence)
+    if audit["verdict"] == "REVIEW":
+        store.write_text(folder / release_check.REVIEW, review_page(settings.title, settings.version, audit))
+
+
+def _check(folder: Path, real_ids: set[str]) -> None:
+    """The release's own check, and that no text names a real tile."""
+    findings = verify(folder)
+    if findings:
+        raise UserError(
+            f"The release does not pass its own check: {'; '.join(findings[:5])}. "
+            "If a text is meant, mend release.title, description, licence or contact."
+        )
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".json", ".md", ".txt"):
+            named = set(re.findall(r"\b[0-9a-f]{16}\b", path.read_text(encoding="utf-8"))) & real_ids
+            assert not named, f"{path.name} names {len(named)} real tiles"
