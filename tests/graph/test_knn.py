@@ -31,7 +31,7 @@ def test_a_node_is_never_its_own_neighbour_and_equal_rows_are_at_distance_zero()
 
 
 def test_ties_in_space_go_to_the_earliest_rows_whatever_the_rounding_of_a_matrix_product() -> None:
-    centre_d = np.random.default_rng(5).uniform(100, 200, size=48).astype(np.float32).astype(float)
+    centre_d = np.random.default_rng(5).integers(100 << 30, 200 << 30, size=48) / (1 << 30)
     corners_nd = centre_d + 0.125 * np.concatenate([np.eye(48), -np.eye(48)])  # all at exactly 1/8 from the centre
     found = exact_neighbours(np.concatenate([[centre_d], corners_nd]), k=4)
     assert found.index_nk[0].tolist() == [1, 2, 3, 4]
