@@ -231,6 +231,10 @@ def _provenance(settings: ReleaseSettings, inputs: Inputs, seed: int) -> dict[st
         causes = seal.get("causes", {})
         steps[key] = {"result": seal.get("result"), "seed": causes.get("seed")}
         steps[key] |= {part: _digest(causes.get(part)) for part in ("settings", "code")}
+        outside = (
+            causes.get("settings") or {}
+        ).items()  # the seal holds the digest of what the user gave, not its name
+        steps[key]["given"] = {k: v for k, v in outside if isinstance(v, str) and re.fullmatch(r"content [0-9a-f]+", v)}
         if key in TOLD:
             steps[key] |= {"told_settings": plain(causes.get("settings")), "facts": plain(_facts(inputs, key))}
     told = {"name": settings.name, "version": settings.version, "selection": settings.selection, "seed": seed}

@@ -86,7 +86,7 @@ def _checksums(contents: dict[str, bytes]) -> Iterator[str]:
             yield f"{name}: missing"
         elif store.digest_bytes(contents[name]) != digest:
             yield f"{name}: altered"
-    for name in contents.keys() - listed.keys() - {CHECKSUMS, REVIEW}:
+    for name in sorted(contents.keys() - listed.keys() - {CHECKSUMS, REVIEW}):
         yield f"{name}: extra, it has no checksum"
 
 

@@ -108,7 +108,7 @@ def _kind(path: Path, table: Path | None) -> Format:
     if table is not None:
         return "folder"
     has_parquet = any(p.name not in METADATA for p in path.rglob("*.parquet"))
-    return "parquet" if has_parquet else "imagefolder"
+    return "parquet" if has_parquet and not _images(path) else "imagefolder"
 
 
 def pick(names: Iterable[object], wanted: str, where: str) -> str:
@@ -236,10 +236,13 @@ def _read_metadata(path: Path, label: str) -> pd.DataFrame:
     """A metadata file of an imagefolder; class numbers become names where the schema tells them."""
     if path.suffix == ".csv":
         return read_csv(path)
-    if path.suffix == ".jsonl":
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return pd.DataFrame(rows, dtype=object)
-    table = pq.read_table(path)
+    try:
+        if path.suffix == ".jsonl":
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            return pd.DataFrame(rows, dtype=object)
+        table = pq.read_table(path)
+    except (ValueError, OSError) as error:  # ArrowInvalid and JSONDecodeError are ValueErrors
+        raise UserError(f"{path} cannot be read: {error}") from error
     frame = pd.DataFrame({name: pd.Series(table[name].to_pylist(), dtype=object) for name in table.column_names})
     names = class_names(table.schema, label)
     if names is not None:
@@ -258,7 +261,7 @@ def _open_files(
     """Image files below `path`, each described by a row of `frame`."""
     if not files:
         raise UserError(f"No image was found in {path}. Looked for files named {', '.join(SUFFIXES)}.")
-    names = [Path(str(file).replace("\\", "/")).as_posix() for file in files]
+    names = [_inside(path, str(file), where) for file in files]
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise UserError(f"{where} lists {len(twice)} files more than once: {some(twice)}. Give each file one row.")
@@ -273,6 +276,16 @@ def _open_files(
         )
     places = np.stack([np.arange(len(names)), np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)], 1)
     return Source(_known(frame, names, columns, where), tuple(path / name for name in names), places, None)
+
+
+def _inside(folder: Path, file: str, where: str) -> str:
+    """`file`, relative to `folder`; outside of it a file would be no part of what the result's seal vouches for."""
+    name = Path(file.replace("\\", "/"))
+    if name.is_absolute() and name.is_relative_to(folder):
+        name = name.relative_to(folder)
+    if name.is_absolute() or ".." in name.parts:
+        raise UserError(f"{where} lists {file}, which is not inside {folder}. Give files relative to that folder.")
+    return name.as_posix()
 
 
 def _images(path: Path) -> list[Path]:

@@ -221,9 +221,11 @@ def test_nothing_of_the_sources_names_reaches_a_release(story: dict[str, Path], 
     settings = tiles.TilesSettings(source=source, group_column=telltale)
     tiles.run(settings, {}, out, 1, Serial())
     assert telltale in (out / "quarantine.csv").read_text()
-    causes = {"seed": 1, "settings": settings.model_dump(mode="json"), "code": {}}
+    causes = {"seed": 1, "settings": settings.model_dump(mode="json") | {"source": "content 0a1b"}, "code": {}}
+    causes["settings"]["table"] = str(tmp_path)
     store.write_json(out / "seal.json", {"causes": causes, "result": "0" * 64})
     folder = make(story | {"tiles": out}, tmp_path / "release")
+    assert store.read_json(folder / "provenance.json")["steps"]["tiles"]["given"] == {"source": "content 0a1b"}
     hidden = [telltale, telltale.lower(), str(tmp_path), "broken", *images.read_table(out / "images")[0]["tile_id"]]
     for path in (p for p in folder.rglob("*") if p.is_file()):
         decoded = path.read_bytes()

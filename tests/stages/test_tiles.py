@@ -427,6 +427,26 @@ def test_files_and_table_must_agree(tmp_path: Path) -> None:
         run(tmp_path / "d", source=source, table=table)
 
 
+def test_files_may_be_given_with_the_sources_own_path_but_never_outside(tmp_path: Path) -> None:
+    source, table = as_folder(rows(), tmp_path / "folder")
+    wanted = digests(run(tmp_path / "a", source=source, table=table))
+    full = pd.read_csv(table)
+    full.assign(file=[str(source / name) for name in full["file"]]).to_csv(table, index=False)
+    assert digests(run(tmp_path / "b", source=source, table=table)) == wanted
+    for outside in ("../other.png", "/somewhere/other.png"):
+        full.assign(file=[outside, *full["file"][1:]]).to_csv(table, index=False)
+        with pytest.raises(UserError, match=f"folder.csv lists {outside}, which is not inside"):
+            run(tmp_path / outside.replace("/", "_"), source=source, table=table)
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.parquet", "metadata.csv"])
+def test_damaged_metadata_is_told(tmp_path: Path, name: str) -> None:
+    as_files(rows(), tmp_path / "in")
+    (tmp_path / "in" / name).write_bytes(b"\xff\xfe{broken")
+    with pytest.raises(UserError, match=f"{name} cannot be read"):
+        run(tmp_path / "out", source=tmp_path / "in")
+
+
 def test_tables_from_spreadsheets_are_read(tmp_path: Path) -> None:
     source, table = as_folder(rows(), tmp_path / "folder")
     wanted = digests(run(tmp_path / "a", source=source, table=table))
