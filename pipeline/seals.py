@@ -64,7 +64,8 @@ def causes(
 def code_of(module: str) -> dict[str, str]:
     """Digest of every own module that `module` stands on, itself included, by name.
 
-    The digest is of the syntax tree without docstrings: comments, layout and documentation make nothing stale.
+    The digest is of the syntax tree without docstrings: comments, layout and documentation make nothing stale. A data
+    file of ours (a template, shipped weights) counts where a module's code names it as a string.
     """
     found: dict[str, str] = {}
     waiting = [module]
@@ -72,18 +73,27 @@ def code_of(module: str) -> dict[str, str]:
         name = waiting.pop()
         if name in found:
             continue
-        tree, package = _source(name)
+        tree, package, folder = _source(name)
         found[name] = store.digest_bytes(ast.dump(_without_docstrings(tree)).encode())[:16]
+        found |= {f"{name}:{path.name}": store.digest_file(path)[:16] for path in _data_files(tree, folder)}
         waiting += [other for other in _imports(tree, package) if other.split(".")[0] in _OWN]
     return dict(sorted(found.items()))
 
 
-def _source(name: str) -> tuple[ast.Module, str]:
-    """Syntax tree of a module, and the package its relative imports start from."""
+def _source(name: str) -> tuple[ast.Module, str, Path]:
+    """Syntax tree of a module, the package its relative imports start from, and the folder it lies in."""
     spec = importlib.util.find_spec(name)
     assert spec is not None and spec.origin is not None, name
     package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
-    return ast.parse(Path(spec.origin).read_text()), package
+    return ast.parse(Path(spec.origin).read_text()), package, Path(spec.origin).parent
+
+
+def _data_files(tree: ast.Module, folder: Path) -> list[Path]:
+    """Files of the own packages, other than code, whose name or path below the top package stands in `tree`."""
+    top = next((parent for parent in (folder, *folder.parents) if parent.name in _OWN), folder)
+    words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    files = [p for p in top.rglob("*") if p.suffix in (".jinja", ".safetensors", ".json") and p.is_file()]
+    return sorted(p for p in files if {p.name, p.relative_to(top).as_posix()} & words)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

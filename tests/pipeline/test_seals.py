@@ -73,3 +73,8 @@ def test_differences_are_said_in_words() -> None:
         "input i changed",
         "the seed changed",
     ]
+
+
+def test_a_template_counts_where_code_names_it() -> None:
+    assert "stages.release_card:release_card.md.jinja" in seals.code_of("stages.release")
+    assert not any("jinja" in name for name in seals.code_of("stages.tiles"))
