@@ -5,6 +5,7 @@ luminance inside the network, by a fixed linear layer, so nobody can feed it the
 Shapes: b images, c = 3 channels, h × w pixels, d features, k classes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """ITU-R BT.601 luma weights of R, G, B."""
@@ -133,8 +134,21 @@ def normalise(pixels_nhwc: npt.NDArray[np.uint8], mean: Sequence[float], std: Se
     return img_nchw.sub_(torch.tensor(mean).view(1, 3, 1, 1)).div_(torch.tensor(std).view(1, 3, 1, 1)).contiguous()
 
 
-def build_seeded(facts: Mapping[str, Any], seed: int) -> nn.Module:
-    """`build` with the random weights of `seed`; torch's global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build(facts)
+def build_seeded(facts: Mapping[str, Any], generator: Generator) -> nn.Module:
+    """`build` with random weights drawn from `generator` alone (so it is safe wherever others draw too).
+
+    ResNet-18: Kaiming normal, fan out, as timm; ConvNet-3: PyTorch's uniform default, as the reference code.
+    Norms stay at weight 1 and bias 0 (timm's ResNet: 0 for the last norm of each block).
+    """
+    network = build(facts)
+    for module in network.modules():
+        if not isinstance(module, (nn.Conv2d, nn.Linear)):
+            continue
+        if isinstance(module, nn.Conv2d) and facts["architecture"] == "resnet18":
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        else:
+            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+        if module.bias is not None:
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+    return network

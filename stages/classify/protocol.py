@@ -167,17 +167,18 @@ def probabilities(
 
 @torch.no_grad()
 def features(
-    network: networks.Classifier,
+    network: nn.Module,
     pixels_nhwc: Pixels,
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device,
 ) -> npt.NDArray[np.float32]:
-    """Feature vectors of a network that is in evaluation mode, n × d."""
+    """Feature vectors of a network of `networks.build` that is in evaluation mode, n × d."""
+    classifier = cast(networks.Classifier, network)
     parts: list[Tensor] = []
     for start in range(0, len(pixels_nhwc), EVALUATION_BATCH):
         img_bchw = networks.normalise(pixels_nhwc[start : start + EVALUATION_BATCH], mean, std)
-        parts.append(network.features(img_bchw.to(device)).float().cpu())
+        parts.append(classifier.features(img_bchw.to(device)).float().cpu())
     return cast(npt.NDArray[np.float32], torch.cat(parts).numpy())
 
 

@@ -80,6 +80,13 @@ def _cut(rows: Floats) -> Iterator[Floats]:
         yield rows[start : start + RESAMPLES_AT_ONCE]
 
 
+def share_by_group(yes_n: npt.NDArray[np.bool_], groups_n: npt.NDArray[np.integer]) -> Weighted:
+    """The share of tiles that are a yes, as a metric of one seed for `two_way`; groups in numerical order."""
+    _, index_n = np.unique(groups_n, return_inverse=True)
+    yes_g, total_g = np.bincount(index_n, yes_n), np.bincount(index_n)
+    return lambda w_bg: ((w_bg @ yes_g) / (w_bg @ total_g))[:, None]
+
+
 def percentiles(values_b: Floats, level: float) -> tuple[float, float]:
     """The limits that leave (1 − level) / 2 of the values outside on each side."""
     if not 0 < level < 1:
