@@ -50,3 +50,29 @@ def device() -> "torch.device":
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Within: torch computes with one thread, here and in no other thread of Python.
+
+    Sums depend on how many threads share them. Work that goes through an engine runs in here, so that its bytes do not
+    depend on who does it; the engine's workers keep the machine busy.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def fast_bf16() -> bool:
+    """Whether this process's device computes in bfloat16 by itself; where it is emulated, float32 is faster."""
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported())

@@ -1,0 +1,84 @@
+"""Condensation: a small set of the same format as a selection, taken from the real train tiles.
+
+What it gives are real tiles: comparisons for the benchmark, not for release.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from stages import compute, images, models, store, streams, tables
+from stages.contracts import Engine, Inputs, UserError
+from stages.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CondensationSettings(Settings):
+    """How train tiles are condensed."""
+
+    method: Literal["random", "herding"] = "random"
+    """random: a draw. herding: tiles whose mean follows the class mean in the judge's features (Welling 2009)."""
+    per_class: int = Field(50, ge=1)
+    """Images of each class."""
+    one_per_group: bool = True
+    """Take at most one tile of a group (copies of one original are near-duplicates) until the groups run out, then a
+    second of each, and so on. Otherwise every tile counts alike."""
+
+
+def run(settings: CondensationSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
+    """Choose from the train tiles of `tiles`; herding looks through the network of `judge`.
+
+    Writes `images/` (class-major; `rank` is the order within the class, so the first m are a condensation to m) and
+    `facts.json`.
+
+    Raises:
+        UserError: a class has fewer train tiles than `per_class`.
+    """
+    train = images.read(inputs["tiles"] / "images", role="train")
+    rows: list[npt.NDArray[np.int64]] = []
+    for label, name in enumerate(train.classes):
+        rows_n = np.flatnonzero(train.labels_n == label)
+        if len(rows_n) < settings.per_class:
+            raise UserError(
+                f"condensation: per_class is {settings.per_class}, but class {name} has {len(rows_n)} train tiles. "
+                f"Set per_class to at most {len(rows_n)}, or give more tiles."
+            )
+        rows.append(rows_n[_choose(settings, train.take(rows_n), inputs, label, seed)])
+    chosen = train.take(np.concatenate(rows))
+    columns = {"rank": np.tile(np.arange(settings.per_class), len(train.classes)).tolist()}
+    result = images.make(chosen.pixels_nhwc, chosen.labels_n, train.classes, columns)
+    tables.check(result.table, "condensation")
+    images.write(out / "images", result)
+    groups = {
+        name: int(chosen.table["group"][chosen.labels_n == label].nunique()) for label, name in enumerate(train.classes)
+    }
+    facts = {"pixels": "real", "method": settings.method, "per_class": settings.per_class, "groups": groups}
+    store.write_json(out / "facts.json", facts)
+
+
+def _choose(
+    settings: CondensationSettings, tiles: images.ImageSet, inputs: Inputs, label: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Rows of one class's train tiles, in the order they were taken."""
+    from stages.distill import coresets
+
+    groups_n = tiles.table["group"].to_numpy(np.int64)
+    if settings.method == "random":
+        stream = streams.numpy_stream(seed, "random", label)
+        return coresets.random_rows(groups_n, settings.per_class, stream, settings.one_per_group)
+    x_nd = _features(inputs["judge"] / "colour", tiles.pixels_nhwc, compute.device())
+    return coresets.herding_rows(x_nd, settings.per_class, groups_n if settings.one_per_group else None)
+
+
+def _features(folder: Path, pixels_nhwc: images.Pixels, device: "torch.device") -> npt.NDArray[np.float32]:
+    """The judge's features of tiles, n × d."""
+    from stages.classify import networks, protocol
+
+    judge, facts = models.read_network(folder, networks.build)
+    with compute.one_thread():
+        return protocol.features(judge.to(device), pixels_nhwc, facts["mean"], facts["std"], device)
