@@ -4,7 +4,7 @@ import math
 
 import torch
 from diffusers import UNet2DModel
-from torch import Tensor, nn
+from torch import nn
 
 
 def build(
@@ -89,9 +89,3 @@ def draw_weights(unet: nn.Module, generator: torch.Generator) -> None:
             module.bias.zero_()
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(generator=generator)
-
-
-def velocity_of(unet: nn.Module, x_bchw: Tensor, t_b: Tensor, y_b: Tensor) -> Tensor:
-    """The network's prediction as a plain tensor."""
-    v_bchw: Tensor = unet(x_bchw, t_b, class_labels=y_b, return_dict=False)[0]
-    return v_bchw
