@@ -39,9 +39,14 @@ def graceful() -> Iterator[None]:
 
 
 def accelerator(precision: Precision = "no") -> "Accelerator":
-    """Accelerate's view of this process: device, mixed precision, and its place among processes."""
-    from accelerate import Accelerator
+    """Accelerate's view of this process: device, mixed precision, and its place among processes.
 
+    Accelerate keeps one precision per process; stages differ, so each asks anew.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()
     return Accelerator(mixed_precision=precision)
 
 

@@ -59,6 +59,14 @@ def read_autoencoder(folder: Path) -> Autoencoder:
     )
 
 
+def read_squeezenet() -> "torch.nn.Sequential":
+    """The frozen SqueezeNet 1.1 features that ship with the package: a perceptual distance, and KID."""
+    from stages.features import squeezenet
+
+    weights = store.read_tensors(Path(squeezenet.__file__).with_name("squeezenet1_1.safetensors"))
+    return squeezenet.build(weights)
+
+
 def write_network(folder: Path, network: "torch.nn.Module", facts: Mapping[str, Any]) -> None:
     """Write weights and the JSON `facts` from which the network can be built again."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,236 @@
+"""The stage that turns tiles into latents: take a given autoencoder, train one, or fine-tune one; cache all latents.
+
+Shapes: `latents_vnchw` v dihedral views of n train tiles, normalised; `tiles_nchw` uint8 RGB.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from stages import compute, images, models, progress, store
+from stages.contracts import Engine, Inputs, UserError
+from stages.settings import InputPath, Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+BATCH = 64
+SHOWN = 10
+
+
+class AutoencoderSettings(Settings):
+    """Which autoencoder, and how its latents are scaled."""
+
+    mode: Literal["folder", "train", "finetune"] = "folder"
+    """`folder` takes a given one as it is, `finetune` goes on from it, `train` starts afresh. Only `folder` lets a
+    private denoiser stand on an autoencoder that never saw a private tile."""
+    folder: InputPath | None = None
+    """A diffusers AutoencoderTiny or AutoencoderKL (config.json and safetensors); for `folder` and `finetune`."""
+    scale: Literal["folder", "own"] = "folder"
+    """Mean and spread of the latents: `folder` as the given folder's latents.json says (public data), `own` as this
+    run's train tiles say. `train` and `finetune` always measure their own."""
+    views: Literal[1, 2, 4, 8] = 8
+    """Turns and mirrors of each tile that are cached."""
+    multiple: int = Field(4, ge=1, le=64)
+    """Tiles are mirrored at the border until the side of a latent is a multiple of this; 4 lets a denoiser halve twice."""
+    downsampling: Literal[1, 2, 4, 8, 16] = 4
+    """Side of a tile over side of its latent; for `train`."""
+    latent_channels: int = Field(4, ge=1, le=64)
+    """Channels of a latent; for `train`."""
+    width: int = Field(48, ge=4, le=512)
+    """Channels of every hidden layer; for `train`."""
+    blocks: int = Field(2, ge=1, le=8)
+    """Residual blocks at each resolution; for `train`."""
+    steps: int = Field(2000, ge=1, le=1_000_000)
+    """Training steps; for `train` and `finetune`."""
+    batch: int = Field(32, ge=1, le=4096)
+    """Tiles per training step."""
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    """Highest learning rate of Adam."""
+    warmup: int = Field(100, ge=0, le=100_000)
+    """Training steps over which the learning rate rises."""
+    perceptual: float = Field(0.0, ge=0, le=100)
+    """Weight of the SqueezeNet distance beside the mean absolute error of pixels."""
+    precision: Literal["no", "bf16"] = "bf16"
+    """Arithmetic of the training: float32, or bfloat16 where autocast allows."""
+
+    @model_validator(mode="after")
+    def _folder_is_there(self) -> "AutoencoderSettings":
+        if self.mode != "train" and self.folder is None:
+            raise ValueError(f"mode {self.mode!r} needs `folder`, a diffusers autoencoder; or set mode to 'train'")
+        return self
+
+
+def run(settings: AutoencoderSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
+    """Make or take the autoencoder, measure or take its scale, cache the latents, draw reconstructions."""
+    import torch
+
+    train = images.read(inputs["tiles"] / "images", role="train")
+    if not len(train.table):
+        raise UserError("The tiles hold no train tile, and the autoencoder works on those. Look at `tiles.roles`.")
+    curves = None
+    if settings.mode == "folder":
+        vae = models.read_vae(_given(settings))
+    else:
+        vae, curves = _train(settings, train, out, seed)
+    device = compute.device()
+    vae = vae.to(device)
+    side = _padded(settings, vae, train.pixels_nhwc)
+    raw_vnchw = torch.stack([_encode(vae, train.pixels_nhwc, side, number) for number in range(settings.views)])
+    mean_c, std_c, measured_on = _scale(settings, raw_vnchw)
+    shape = (1, 1, -1, 1, 1)
+    latents_vnchw = ((raw_vnchw - mean_c.view(shape)) / std_c.view(shape)).half()
+    models.write_autoencoder(out / "vae", models.Autoencoder(vae.cpu(), mean_c, std_c, measured_on))
+    store.write_tensors(out / "latents.safetensors", {"latents_vnchw": latents_vnchw})
+    if curves is not None:
+        curves.to_parquet(out / "curves.parquet", index=False)
+    quality = _reconstruct(vae, train, inputs["tiles"], side, out)
+    store.write_json(
+        out / "facts.json",
+        {
+            "mode": settings.mode,
+            "scale_measured_on": measured_on,
+            "class": type(vae).__name__,
+            "parameters": sum(weight.numel() for weight in vae.parameters()),
+            "latent_shape": list(latents_vnchw.shape[2:]),
+            "views": settings.views,
+            "size_px": int(train.pixels_nhwc.shape[1]),
+            "padded_px": side,
+            "latent_mean_std": [float(latents_vnchw.float().mean()), float(latents_vnchw.float().std())],
+            "psnr_db": quality,
+        },
+    )
+
+
+def _given(settings: AutoencoderSettings) -> Path:
+    """The folder the settings name (their validator has seen to it that they do)."""
+    assert settings.folder is not None
+    return settings.folder
+
+
+def _factor(vae: Any) -> int:
+    """Side of a tile over side of its latent, from the model's configuration."""
+    channels = vae.config.get("encoder_block_out_channels") or vae.config["block_out_channels"]
+    return int(2 ** (len(channels) - 1))
+
+
+def _padded(settings: AutoencoderSettings, vae: Any, pixels_nhwc: images.Pixels) -> int:
+    """Side in px to which tiles are padded."""
+    from stages.diffusion.views import padded_side
+
+    height, width = pixels_nhwc.shape[1:3]
+    if height != width:
+        raise UserError(f"Tiles must be square; these are {height} × {width} px. Cut them to squares first.")
+    return padded_side(height, _factor(vae) * settings.multiple)
+
+
+def _tensor(pixels_nhwc: images.Pixels) -> "Tensor":
+    """Pixels as a tensor, colour first."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(pixels_nhwc.transpose(0, 3, 1, 2)))
+
+
+def _encode(vae: Any, pixels_nhwc: images.Pixels, side: int, number: int) -> "Tensor":
+    """Raw latents of view `number` of all tiles, on the CPU, float32."""
+    import torch
+
+    from stages.diffusion import autoencoder as science
+    from stages.diffusion.views import pad, view
+
+    starts = range(0, len(pixels_nhwc), BATCH)
+    parts = []
+    for start in progress.track(starts, f"latents, view {number + 1}", unit="batch"):
+        img_bchw = science.to_float(_tensor(pixels_nhwc[start : start + BATCH])).to(vae.device)
+        parts.append(science.encode(vae, view(pad(img_bchw, side), number)).float().cpu())
+    return torch.cat(parts)
+
+
+def _scale(settings: AutoencoderSettings, raw_vnchw: "Tensor") -> "tuple[Tensor, Tensor, str]":
+    """Mean and spread of each latent channel, and on what they were measured."""
+    from stages.diffusion.autoencoder import latent_scale
+
+    if settings.mode == "folder" and settings.scale == "folder":
+        folder = _given(settings)
+        if not (folder / "latents.json").exists():
+            raise UserError(
+                f"{folder} holds no latents.json with the scale of its latents. Set autoencoder.scale to own, and it "
+                "is measured on this run's train tiles."
+            )
+        given = models.read_autoencoder(folder)
+        return given.mean_c, given.std_c, given.measured_on
+    mean_c, std_c = latent_scale(raw_vnchw.flatten(0, 1))
+    return mean_c, std_c, "the run's own train tiles"
+
+
+def _train(
+    settings: AutoencoderSettings, train: images.ImageSet, out: Path, seed: int
+) -> "tuple[Any, pd.DataFrame]":
+    """Train or fine-tune on the train tiles, classes weighted equally; returns the model and its curves."""
+    import torch
+
+    from stages import training
+    from stages.diffusion import autoencoder as science
+    from stages.diffusion.views import pad
+    from stages.streams import torch_stream
+
+    levels = settings.downsampling.bit_length()
+    if settings.mode == "train":
+        blocks = (settings.blocks,) * levels
+        weights = torch_stream(seed, "weights")
+        vae = science.build(
+            settings.latent_channels, settings.downsampling, settings.width, blocks, blocks, weights
+        )
+    else:
+        vae = models.read_vae(_given(settings)).requires_grad_(True)
+        if type(vae).__name__ != "AutoencoderTiny":
+            raise UserError(f"Only an AutoencoderTiny can be fine-tuned; {settings.folder} holds a {type(vae).__name__}.")
+    recipe = science.Recipe(
+        steps=settings.steps,
+        batch=settings.batch,
+        lr=settings.learning_rate,
+        warmup=settings.warmup,
+        perceptual=settings.perceptual,
+        bf16=settings.precision == "bf16",
+    )
+    net = models.read_squeezenet() if settings.perceptual > 0 else None
+    side = _padded(settings, vae, train.pixels_nhwc)
+    tiles_nchw = pad(_tensor(train.pixels_nhwc).float(), side).to(torch.uint8)
+    odds_n = torch.tensor(1.0 / np.bincount(train.labels_n)[train.labels_n], dtype=torch.float32)
+    state = science.start(vae.to(compute.device()).train(), recipe)
+
+    def step(k: int) -> dict[str, float]:
+        state.step = k
+        img_bchw = science.draw_batch(tiles_nchw, odds_n, recipe, torch_stream(seed, "autoencoder", "batch", k))
+        return science.train_step(state, net, img_bchw.to(vae.device), recipe, seed)
+
+    curves = training.train(out, "autoencoder", settings.steps, step, {"vae": vae}, {"vae": state.optimiser})
+    return vae.eval().requires_grad_(False), curves
+
+
+def _reconstruct(
+    vae: Any, train: images.ImageSet, tiles: Path, side: int, out: Path
+) -> dict[str, float]:
+    """Draw real tiles above their reconstructions; mean PSNR in dB on train and on val tiles."""
+    from stages.diffusion import autoencoder as science
+    from stages.diffusion.views import crop, pad, sheet
+
+    def through(pixels_nhwc: images.Pixels) -> "tuple[Tensor, Tensor]":
+        img_bchw = science.to_float(_tensor(pixels_nhwc))
+        return img_bchw, crop(science.decode(vae, science.encode(vae, pad(img_bchw, side))), img_bchw.shape[2])
+
+    quality: dict[str, float] = {}
+    for role, some in (("train", train), ("val", images.read(tiles / "images", role="val"))):
+        if not len(some.table):
+            continue
+        few = some.take(np.linspace(0, len(some.table) - 1, min(BATCH, len(some.table))).astype(np.int64))
+        real_bchw, again_bchw = through(few.pixels_nhwc)
+        quality[role] = float(science.psnr(real_bchw, again_bchw.clamp(-1, 1)).mean())
+    shown = few.take(np.linspace(0, len(few.table) - 1, min(SHOWN, len(few.table))).astype(np.int64))
+    again_nhwc = science.to_uint8(through(shown.pixels_nhwc)[1]).permute(0, 2, 3, 1).numpy()
+    page = sheet(np.concatenate([shown.pixels_nhwc, again_nhwc]), columns=len(shown.table))
+    store.write_bytes(out / "reconstruction.png", images.png(page, level=6))
+    return quality

@@ -1,0 +1,312 @@
+"""The stage that trains the class-conditional latent denoiser, and looks now and then at what it has learnt.
+
+Shapes: `latents_vnchw` v views of n train tiles; `pixels_nhwc` n tiles; `x_nd` SqueezeNet features.
+"""
+
+import logging
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from stages import compute, images, models, store
+from stages.contracts import Engine, Inputs, UserError
+from stages.settings import Settings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from stages.diffusion.learner import Learner, Recipe
+
+log = logging.getLogger(__name__)
+
+FEATURE_SIDE = 64  # px; smaller tiles are enlarged before SqueezeNet sees them
+FEATURE_BATCH = 50
+
+
+class DenoiserSettings(Settings):
+    """The network, its training, and its check-ups."""
+
+    widths: tuple[int, ...] = (64, 128, 128)
+    """Channels of each level, from the latent's resolution downwards; each level halves the side."""
+    layers: int = Field(1, ge=1, le=8)
+    """Residual blocks per level."""
+    attention: tuple[bool, ...] = (False, False, True)
+    """For each level, whether self-attention follows its blocks."""
+    norm_groups: int = Field(8, ge=1, le=64)
+    """Groups of every group normalisation; divides every width."""
+    head_width: int = Field(32, ge=1, le=512)
+    """Channels per attention head."""
+    noise: Literal["cosine", "scaled_linear"] = "cosine"
+    """Noise schedule; both end in pure noise."""
+    steps: int = Field(2500, ge=1, le=10_000_000)
+    """Training steps."""
+    batch: int = Field(32, ge=1, le=65_536)
+    """Latents per step, over all processes."""
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    """Highest learning rate of AdamW."""
+    warmup: int = Field(100, ge=0, le=1_000_000)
+    """Steps over which the learning rate rises; then a cosine takes it down to a hundredth."""
+    weight_decay: float = Field(0.01, ge=0, le=10)
+    """AdamW's weight decay."""
+    clip: float = Field(1.0, gt=0, le=1e6)
+    """Longest gradient allowed (Euclidean norm over all weights)."""
+    min_snr: float = Field(5.0, gt=0, le=1e6)
+    """Cap of the signal-to-noise ratio in the weight of the loss."""
+    label_drop: float = Field(0.1, ge=0, le=1)
+    """Chance that a label is hidden in training, for classifier-free guidance."""
+    ema: float = Field(0.9995, ge=0, lt=1)
+    """Longest decay of the average of weights."""
+    precision: Literal["no", "bf16"] = "bf16"
+    """Arithmetic: float32, or bfloat16 where autocast allows."""
+    checkups: int = Field(4, ge=1, le=100)
+    """How often samples are drawn and measured: at the end, at half the steps, at a quarter and so on."""
+    checkup_images: int = Field(90, ge=2, le=100_000)
+    """Samples per check-up, classes in turn."""
+    checkup_guidance: float = Field(1.5, ge=1, le=20)
+    """Guidance of those samples; 1 is none."""
+    checkup_steps: int = Field(12, ge=1, le=1000)
+    """Sampling steps of those samples."""
+    shown: int = Field(4, ge=1, le=100)
+    """Samples of each class in a row of samples.png."""
+    tensorboard: bool = True
+    """Whether curves and samples are also logged for TensorBoard, beside the result."""
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> "DenoiserSettings":
+        if len(self.attention) != len(self.widths):
+            raise ValueError(f"{len(self.widths)} widths need {len(self.widths)} attention flags: {self.attention}")
+        if any(width % self.norm_groups for width in self.widths):
+            raise ValueError(f"widths {self.widths} must be multiples of norm_groups {self.norm_groups}")
+        return self
+
+
+def run(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
+    """Train, check up, and write the averaged weights."""
+    from stages import training
+
+    accelerator = compute.accelerator(settings.precision)
+    learner, classes = _learner(settings, inputs, accelerator, seed)
+    checkup = Checkup(settings, inputs, out, seed, learner, classes)
+    log_folder = store.logs_folder(out) if settings.tensorboard and accelerator.is_main_process else None
+    board = Board(log_folder)
+
+    def step(k: int) -> dict[str, float]:
+        values = learner.step(k)
+        if k + 1 in checkup.steps and accelerator.is_main_process:
+            values |= {"kid": checkup.look(k + 1)}
+        board.write(k, values, checkup.newest)
+        return values
+
+    curves = training.train(
+        out, "denoiser", settings.steps, step, learner.modules, learner.optimizers, accelerator.is_main_process
+    )
+    board.close()
+    if not accelerator.is_main_process:
+        return
+    learner.ema.network.save_pretrained(out / "unet", safe_serialization=True)
+    curves.to_parquet(out / "curves.parquet", index=False)
+    store.write_bytes(out / "samples.png", images.png(checkup.page(), level=6))
+    kids = {int(row.step) + 1: float(row.kid) for row in curves.dropna(subset="kid").itertuples()}
+    warnings = worries(kids)
+    for warning in warnings:
+        log.warning(warning)
+    store.write_json(
+        out / "facts.json",
+        {
+            "classes": list(classes),
+            "null_class": len(classes),
+            "latent_shape": list(learner.latents_vnchw.shape[2:]),
+            "noise": settings.noise,
+            "parameters": sum(weight.numel() for weight in learner.unet.parameters()),
+            "kid": {str(k): value for k, value in kids.items()},
+            "kid_images": [settings.checkup_images, len(checkup.real_nd)],
+            "final_loss": float(curves["loss"].tail(100).mean()),
+            "warnings": warnings,
+        },
+    )
+
+
+def worries(kids: dict[int, float]) -> list[str]:
+    """What a person should be told about the course of KID by step: nothing, or that it does not fall."""
+    steps = sorted(kids)
+    if len(steps) < 2 or any(math.isnan(value) for value in kids.values()):
+        return []
+    first, last = kids[steps[0]], kids[steps[-1]]
+    if last < first:
+        return []
+    return [
+        f"KID against the val tiles did not fall: {first:.4f} after {steps[0]} steps, {last:.4f} after {steps[-1]}. "
+        "The denoiser may not have learnt: look at samples.png, train longer, or change the learning rate."
+    ]
+
+
+def _learner(
+    settings: DenoiserSettings, inputs: Inputs, accelerator: "Accelerator", seed: int
+) -> "tuple[Learner, tuple[str, ...]]":
+    """The untrained denoiser with its data."""
+    import torch
+
+    from stages.diffusion import unet
+    from stages.diffusion.learner import Learner
+    from stages.streams import torch_stream
+
+    table, classes = images.read_table(inputs["tiles"] / "images")
+    y_n = torch.tensor(table.loc[table["role"] == "train", "label"].to_numpy(np.int64))
+    missing = [name for y, name in enumerate(classes) if not bool((y_n == y).any())]
+    if missing:
+        raise UserError(f"No train tile of class {', '.join(missing)}; a denoiser needs every class among its tiles.")
+    if settings.batch % accelerator.num_processes:
+        raise UserError(f"batch {settings.batch} cannot be shared by {accelerator.num_processes} processes evenly")
+    latents_vnchw = store.read_tensors(inputs["autoencoder"] / "latents.safetensors")["latents_vnchw"]
+    shape = (latents_vnchw.shape[2], latents_vnchw.shape[3], latents_vnchw.shape[4])
+    network = unet.build(
+        shape,
+        len(classes),
+        settings.widths,
+        settings.layers,
+        settings.attention,
+        torch_stream(seed, "weights"),
+        settings.norm_groups,
+        settings.head_width,
+    )
+    return Learner(network, _recipe(settings), accelerator, latents_vnchw, y_n, seed), classes
+
+
+def _recipe(settings: DenoiserSettings) -> "Recipe":
+    """The settings as the science names them."""
+    from stages.diffusion.learner import Recipe
+
+    return Recipe(
+        steps=settings.steps,
+        batch=settings.batch,
+        lr=settings.learning_rate,
+        warmup=min(settings.warmup, settings.steps // 2),
+        weight_decay=settings.weight_decay,
+        clip=settings.clip,
+        gamma=settings.min_snr,
+        drop=settings.label_drop,
+        ema=settings.ema,
+        noise=settings.noise,
+    )
+
+
+class Checkup:
+    """Samples of the averaged weights, from the same noise every time: a row of pictures, and KID against val tiles.
+
+    The pictures lie in the work folder until the end, so that a run that was killed still shows all rows.
+    """
+
+    def __init__(
+        self,
+        settings: DenoiserSettings,
+        inputs: Inputs,
+        out: Path,
+        seed: int,
+        learner: "Learner",
+        classes: tuple[str, ...],
+    ) -> None:
+        """Read the decoder, the feature network and the val tiles."""
+        from stages.diffusion.schedule import dpm_solver
+
+        self.settings, self.learner, self.seed, self.classes = settings, learner, seed, classes
+        self.folder = store.work_folder(out)
+        self.steps = sorted({max(1, settings.steps >> i) for i in range(settings.checkups)})
+        self.autoencoder = models.read_autoencoder(inputs["autoencoder"] / "vae")
+        self.autoencoder.model.to(learner.accelerator.device)
+        self.side = int(store.read_json(inputs["autoencoder"] / "facts.json")["size_px"])
+        self.squeezenet = models.read_squeezenet()
+        self.solver = dpm_solver(settings.noise)
+        val = images.read(inputs["tiles"] / "images", role="val")
+        self.real_nd = self._features(val.pixels_nhwc) if len(val.table) else np.zeros((0, 512), np.float32)
+        self.newest: npt.NDArray[np.uint8] | None = None
+
+    def look(self, step: int) -> float:
+        """Draw the samples after `step` steps, keep their pictures, return KID (NaN with fewer than 2 val tiles)."""
+        from stages.features.kid import kid
+
+        pixels_nhwc = self._samples()
+        self.newest = self._row(pixels_nhwc)
+        store.write_bytes(self.folder / f"row-{step:08d}.png", images.png(self.newest, level=6))
+        if len(self.real_nd) < 2:
+            return math.nan
+        return kid(self._features(pixels_nhwc), self.real_nd)
+
+    def page(self) -> npt.NDArray[np.uint8]:
+        """All rows, the earliest first."""
+        from PIL import Image
+
+        rows = [np.asarray(Image.open(self.folder / f"row-{step:08d}.png").convert("RGB")) for step in self.steps]
+        return np.concatenate(rows)
+
+    def _samples(self) -> images.Pixels:
+        """Samples with classes in turn, as pixels."""
+        import torch
+
+        from stages.diffusion import pipeline
+        from stages.streams import torch_stream
+
+        shape, device = self.learner.latents_vnchw.shape[2:], self.learner.accelerator.device
+        count, network = self.settings.checkup_images, self.learner.ema.network
+        noise_nchw = torch.randn((count, *shape), generator=torch_stream(self.seed, "checkup"))
+        parts = []
+        for start in range(0, count, FEATURE_BATCH):
+            noise_bchw = noise_nchw[start : start + FEATURE_BATCH].to(device)
+            y_b = (torch.arange(start, start + len(noise_bchw)) % len(self.classes)).to(device)
+            predict = pipeline.guided(network, y_b, len(self.classes), self.settings.checkup_guidance)
+            with self.learner.accelerator.autocast():
+                z_bchw = pipeline.sample_latents(predict, self.solver, noise_bchw, self.settings.checkup_steps)
+            mean, std = self.autoencoder.mean_c.tolist(), self.autoencoder.std_c.tolist()
+            parts.append(pipeline.decode_pixels(self.autoencoder.model, z_bchw, mean, std, self.side))
+        return np.concatenate(parts)
+
+    def _row(self, pixels_nhwc: images.Pixels) -> npt.NDArray[np.uint8]:
+        """A few samples of each class side by side, class after class."""
+        from stages.diffusion.views import sheet
+
+        classes = len(self.classes)
+        chosen = [i for y in range(classes) for i in range(y, len(pixels_nhwc), classes)[: self.settings.shown]]
+        return sheet(pixels_nhwc[chosen], columns=len(chosen))
+
+    def _features(self, pixels_nhwc: images.Pixels) -> npt.NDArray[np.float32]:
+        """SqueezeNet features, pooled."""
+        import torch
+
+        from stages.features.squeezenet import pooled_features
+
+        size = FEATURE_SIDE if pixels_nhwc.shape[1] < FEATURE_SIDE else None
+        parts = []
+        for start in range(0, len(pixels_nhwc), FEATURE_BATCH):
+            img_bchw = torch.from_numpy(pixels_nhwc[start : start + FEATURE_BATCH]).permute(0, 3, 1, 2) / 127.5 - 1.0
+            parts.append(pooled_features(self.squeezenet, img_bchw, size).numpy())
+        return np.concatenate(parts)
+
+
+class Board:
+    """TensorBoard's log, or nothing."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.writer: Any = None
+        self.last: npt.NDArray[np.uint8] | None = None
+        if folder is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(folder))
+
+    def write(self, k: int, values: dict[str, float], row: npt.NDArray[np.uint8] | None) -> None:
+        """Log the values of step `k`, and the row of samples if it is a new one."""
+        if self.writer is None:
+            return
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, k)
+        if row is not None and row is not self.last:
+            self.writer.add_image("samples", row, k, dataformats="HWC")
+            self.last = row
+
+    def close(self) -> None:
+        """Flush the log."""
+        if self.writer is not None:
+            self.writer.close()
