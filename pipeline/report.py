@@ -34,7 +34,9 @@ class About(NamedTuple):
     name: str
     nodes: Sequence[Node]
     shipped: str | None
-    """The selection that is released, or would be."""
+    """The selection the page is about: the one that is to be released, or the first."""
+    purpose: str
+    """What it is shown as: "for release", or only "shown here"."""
     settings: str
     """The resolved settings as YAML."""
     facts: Mapping[str, Any]
@@ -72,6 +74,7 @@ def write(run: "Run", steps: "list[Step]", config: "Config") -> Path:
         name=run.name,
         nodes=nodes,
         shipped=config.release.selection if config.release else next(iter(config.selections), None),
+        purpose="for release" if config.release else "shown here",
         settings=configs.dump(config),
         facts=store.read_json(path) if path.is_file() else {},
         when=f"{datetime.fromtimestamp(path.stat().st_mtime).astimezone():%d %B %Y, %H:%M}" if path.is_file() else "",
@@ -188,7 +191,9 @@ def _times(nodes: Sequence[Node]) -> list[tuple[Node, str, Any]]:
 
     longest = max((node.seconds or 0.0 for node in nodes), default=0.0) or 1.0
     return [
-        (node, duration(node.seconds), plots.bar(node.seconds / longest)) if node.seconds is not None else (node, "", "")
+        (node, duration(node.seconds), plots.bar(node.seconds / longest))
+        if node.seconds is not None
+        else (node, "", "")
         for node in nodes
     ]
 

@@ -140,8 +140,8 @@ def benchmark(results: Results, shipped: str | None, chance: float) -> Benchmark
     ends = [end for c in found for end in c.metrics["balanced_accuracy"]]
     domain = plots.around(ends)
     rows = [c._replace(row=_row(c, domain, chance)) for c in found]
-    metrics = {m: name for m, name in METRICS.items() if any(m in c.metrics for c in found)}
-    return Benchmark(rows, plots.axis(domain), metrics, agreement, chance)
+    named = {m: name for m, name in METRICS.items() if any(m in c.metrics for c in found)}
+    return Benchmark(rows, plots.axis(domain), named, agreement, chance)
 
 
 def _row(contest: Contest, domain: plots.Domain, chance: float) -> Any:

@@ -1,6 +1,6 @@
 """Pictures of the report as data: single tiles, whole figures, and a sprite sheet of thumbnails.
 
-The page carries everything it shows. Tiles are JPEG without colour subsampling (a third of their PNG); the page says so.
+The page carries everything it shows. Tiles are JPEG without colour subsampling, a third of their PNG; the page says so.
 """
 
 import base64

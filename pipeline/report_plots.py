@@ -1,7 +1,7 @@
 """Plots of the report as inline SVG: pure functions from numbers to markup, coloured by the page's style sheet.
 
 Positions along a width are per cent of the drawing, so a plot is as wide as its column and its text keeps its size
-at any width; heights are CSS pixels. Only classes, no colours, stand here: light, dark and print are the page's business.
+at any width; heights are CSS pixels. Only classes, no colours, stand here: light, dark and print are the page's affair.
 """
 
 import math
@@ -51,6 +51,13 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(n * step, 12) for n in range(first, last + 1)]
 
 
+def _words(values: Sequence[float]) -> list[str]:
+    """Ticks as text, all with as many decimals as the finest needs."""
+    decimals = max((len(f"{value:.6g}".partition(".")[2]) for value in values if abs(value) >= 1e-4), default=0)
+    small = any(0 < abs(value) < 1e-4 for value in values)
+    return [f"{value:g}" if small else f"{value:.{decimals}f}" for value in values]
+
+
 def around(values: Iterable[float], step: float = 0.1, floor: float = 0.0, ceiling: float = 1.0) -> Domain:
     """The smallest range of whole `step`s that holds `values` with some air, within [floor, ceiling]."""
     known = [value for value in values if math.isfinite(value)] or [floor, ceiling]
@@ -87,11 +94,12 @@ def interval(value: float, low: float, high: float, domain: Domain, kind: str, g
 
 def axis(domain: Domain) -> Markup:
     """The axis below the rows of an interval plot."""
+    places = ticks(*domain)
     marks = Markup("").join(
-        Markup('<line class="tick" x1="{0:.2f}%" x2="{0:.2f}%" y1="0" y2="5"/><text x="{0:.2f}%" y="18">{1:g}</text>').format(
-            domain.percent(value), value
-        )
-        for value in ticks(*domain)
+        Markup(
+            '<line class="tick" x1="{0:.2f}%" x2="{0:.2f}%" y1="0" y2="5"/><text x="{0:.2f}%" y="18">{1}</text>'
+        ).format(domain.percent(value), word)
+        for value, word in zip(places, _words(places), strict=True)
     )
     line = Markup('<line class="tick" x1="0" x2="100%" y1="0.5" y2="0.5"/>')
     return Markup('<svg class="row axis" width="100%" height="22" aria-hidden="true">{}{}</svg>').format(line, marks)
@@ -119,10 +127,11 @@ def curve(xs: Sequence[float], ys: Sequence[float], name: str) -> Markup:
     y_domain = Domain(min(ys) - 0.06 * span, max(ys) + 0.06 * span)
     height = [100 - y_domain.percent(y) for y in ys]
     path = " ".join(f"{x_domain.percent(x):.2f},{h:.2f}" for x, h in zip(xs, height, strict=True))
+    places = ticks(*y_domain, about=3)
     grid = Markup("").join(
         Markup('<line class="guide" x1="0" x2="100%" y1="{0:.2f}%" y2="{0:.2f}%"/>'
-               '<text x="2" y="{0:.2f}%" dy="-3">{1:g}</text>').format(100 - y_domain.percent(value), value)
-        for value in ticks(*y_domain, about=3)
+               '<text x="2" y="{0:.2f}%" dy="-3">{1}</text>').format(100 - y_domain.percent(value), word)
+        for value, word in zip(places, _words(places), strict=True)
     )  # fmt: skip
     dots = Markup("")
     if len(xs) <= 20:

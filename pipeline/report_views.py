@@ -38,7 +38,7 @@ class Panel(NamedTuple):
     """Tiles of one class from one source."""
 
     title: str
-    count: int
+    available: int
     """How many there are; not all are shown."""
     how: str
     """Which of them are shown."""
@@ -71,7 +71,7 @@ class Map(NamedTuple):
     plot: Any
     communities: list[Community]
     shown: int
-    count: int
+    available: int
 
 
 class Maps(NamedTuple):
@@ -183,36 +183,38 @@ def _thinned(table: pd.DataFrame, at_most: int) -> pd.DataFrame:
 
 
 def _map(table: pd.DataFrame, shown: pd.DataFrame, name: str, place_of: dict[int, int]) -> Map:
+    """The map of one class: `table` has all its candidates, `shown` those there is room for."""
     communities = _communities(table)
     colour_of = {c.number: c.colour for c in communities}
+    columns = [shown[column].tolist() for column in ("row", "x", "y", "community", "chosen", "reason")]
     points = [
-        plots.Point(
-            row.x, row.y, colour_of[row.community], bool(row.chosen), place_of[row.row],
-            f"candidate {row.row} · community {row.community} · {'chosen: ' if row.chosen else ''}{row.reason}",
-        )
-        for row in shown.itertuples()
-    ]  # fmt: skip
-    centres = shown.groupby("community")[["x", "y"]].median()
-    words = [
-        (float(centres.loc[c.number, "x"]), float(centres.loc[c.number, "y"]), str(c.number))
-        for c in communities[:PALETTE]
-        if c.colour >= 0 and c.number in centres.index
+        plots.Point(x, y, colour_of[community], chosen, place_of[row], _told(row, community, chosen, reason))
+        for row, x, y, community, chosen, reason in zip(*columns, strict=True)
     ]
+    words = []
+    for community in communities[:PALETTE]:
+        members = shown[shown["community"] == community.number]
+        if community.colour >= 0 and len(members):
+            words.append((float(members["x"].median()), float(members["y"].median()), str(community.number)))
     chosen = int(table["chosen"].sum())
     told = f"Map of {len(shown)} candidates of class {name} in {len(communities)} communities, {chosen} chosen"
     return Map(name, plots.scatter(points, words, told), communities, len(shown), len(table))
 
 
+def _told(row: int, community: int, chosen: bool, reason: str) -> str:
+    """What is said of a candidate that is pointed at."""
+    where = f"community {community}" if community >= 0 else "in no community"
+    return f"candidate {row} · {where} · {'chosen' if chosen else 'not chosen'}: {reason}"
+
+
 def _communities(table: pd.DataFrame) -> list[Community]:
     """Communities of one class, largest first; those without a graph (number below 0) have no colour and come last."""
-    sums = table.groupby("community").agg(size=("row", "size"), flow=("flow", "sum"), chosen=("chosen", "sum"))
-    sums = sums.reset_index().sort_values(["size", "community"], ascending=[False, True])
-    real = [row for row in sums.itertuples() if row.community >= 0]
-    rest = [row for row in sums.itertuples() if row.community < 0]
-    return [
-        Community(int(row.community), place % PALETTE, int(row.size), float(row.flow), int(row.chosen))
-        for place, row in enumerate(real)
-    ] + [Community(int(row.community), -1, int(row.size), float(row.flow), int(row.chosen)) for row in rest]
+    found = [
+        Community(int(str(number)), -1, len(part), float(part["flow"].sum()), int(part["chosen"].sum()))
+        for number, part in table.groupby("community")
+    ]
+    found.sort(key=lambda c: (c.number < 0, -c.size, c.number))
+    return [c._replace(colour=place % PALETTE) if c.number >= 0 else c for place, c in enumerate(found)]
 
 
 def curves(results: Results) -> list[Curve]:
