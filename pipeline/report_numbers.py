@@ -117,6 +117,22 @@ def made(results: Results) -> Made | None:
     return Made(classes, roles, int(of_tiles["size_px"]), of_tiles.get("colour") == "grey", notes)
 
 
+def fidelity(results: Results) -> list[tuple[str, str, str, str]]:
+    """How near the candidates are to real tiles: (measure, meaning, candidates, real tiles among themselves)."""
+    near = facts(results, "embedding").get("fidelity") or {}
+    kid, manifold = ((near.get(name), near.get(f"{name}_train")) for name in ("kid", "manifold"))
+    rows = [("KID", "distance to validation tiles, less is nearer", _estimate_words(kid[0]), _estimate_words(kid[1]))]
+    for name, meaning in (("precision", "share that looks like real"), ("recall", "share of real that is reached")):
+        of_candidates, of_real = (said(m and m.get(name)) for m in manifold)
+        rows.append((name, meaning, of_candidates, of_real))
+    return [row for row in rows if row[2] != "–"]
+
+
+def _estimate_words(value: Mapping[str, Any] | None) -> str:
+    """An estimate of small numbers, or a dash."""
+    return "–" if value is None else "{value:.4f} [{low:.4f}, {high:.4f}]".format(**value)
+
+
 def benchmark(results: Results, shipped: str | None, chance: float) -> Benchmark | None:
     """Every benchmarked contestant with each of its networks, sorted by balanced accuracy on the test tiles."""
     found: list[Contest] = []

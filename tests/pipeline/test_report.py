@@ -126,6 +126,8 @@ def make_results(
         folder = results[f"selection/{name}_14"]
         plane = make_selection(folder, results["candidates"], rng, classes, per, keep, name)
     plane.to_parquet(results["embedding"] / "map.parquet", index=False)
+    near = {"kid": estimate(0.05), "kid_train": estimate(0.01, 0.02), "manifold": {"precision": 0.75, "recall": 0.5}}
+    store.write_json(results["embedding"] / "facts.json", {"encoder": "judge", "fidelity": near})
     labels = np.repeat(np.arange(len(classes)), 2)
     images.write(
         results["condensation/herding"] / "images",
@@ -198,6 +200,8 @@ def test_the_page_tells_every_reader_what_they_came_for(page: str) -> None:
         "KID against the val tiles did not fall",
         "histodistill run config.yaml --root ../.. --name demo",
         "2,100 MiB",
+        "0.0500 [0.0200, 0.0800] 0.0100 [-0.0100, 0.0300]",
+        "share that looks like real 0.75 –",
     ):
         assert words in text, words
     assert "It appears here once that step is done" not in text
@@ -213,7 +217,8 @@ def test_parts_that_are_not_there_yet_say_so(results: Results, kept: tuple[str, 
 
 
 def test_no_single_missing_node_breaks_the_page(results: Results) -> None:
-    for node in results:
+    by_stage = {node.partition("/")[0]: node for node in results}
+    for node in by_stage.values():
         there = {other: folder for other, folder in results.items() if other != node}
         report.render(there, about(there))
 
