@@ -25,6 +25,7 @@ METRICS = {
     "macro_f1": "Macro F1",
     "macro_auc": "Macro AUC",
 }
+REAL_TEST = "real test tiles"
 NETWORKS = {"convnet3": "ConvNet-3", "colour": "colour only"}
 
 
@@ -51,27 +52,35 @@ class Made(NamedTuple):
 
 
 class Contest(NamedTuple):
-    """One contestant seen by one network, on the test tiles."""
+    """One contestant, with what each network reaches on the test tiles when it is trained on it."""
 
     name: str
-    network: str
     kind: str
     """real, synthetic or shipped."""
     images: int | None
-    metrics: dict[str, Estimate]
-    row: Any
-    """Its row of the plot."""
+    networks: dict[str, dict[str, Estimate]]
+    """network -> metric -> estimate; ConvNet-3 first."""
+    agreement: dict[str, Any]
+    """images shown, and for the judge ("colour") and its twin ("grey"): own, test, ratio."""
+
+    @property
+    def best(self) -> Estimate:
+        """Balanced accuracy of the first network."""
+        return next(iter(self.networks.values()))["balanced_accuracy"]
 
 
 class Benchmark(NamedTuple):
     """Every contestant, best first."""
 
-    rows: list[Contest]
+    rows: list[tuple[Contest, Any]]
+    """With its row of the plot."""
     axis: Any
     metrics: dict[str, str]
     """Metric -> its name for people; only those that were measured."""
-    agreement: list[tuple[str, list[tuple[str, str]]]]
-    """(contestant, (what, value)) of what the judges think of its labels."""
+    judged: dict[str, dict[str, Estimate]]
+    """judge or grey twin -> contestant -> agreement with its labels; "real test tiles" is one of the contestants."""
+    ratios: dict[str, Estimate]
+    """contestant -> agreement of the grey twin with its labels, as a share of that with real test tiles."""
     chance: float
 
 
@@ -134,36 +143,50 @@ def _estimate_words(value: Mapping[str, Any] | None) -> str:
 
 
 def benchmark(results: Results, shipped: str | None, chance: float) -> Benchmark | None:
-    """Every benchmarked contestant with each of its networks, sorted by balanced accuracy on the test tiles."""
-    found: list[Contest] = []
-    agreement = []
-    for node in results:
-        stage, _, name = node.partition("/")
-        if stage != "benchmark":
-            continue
-        of_node = facts(results, node)
-        measured = store.read_json(results[node] / "metrics.json")
-        for network, roles in measured.items():
-            metrics = {metric: estimate(value) for metric, value in roles.get("test", {}).items()}
-            if "balanced_accuracy" in metrics:
-                kind = _kind(results, name, shipped)
-                found.append(Contest(name, network, kind, of_node.get("images"), metrics, None))
-        if of_node.get("agreement"):
-            agreement.append((name, _flat(of_node["agreement"])))
+    """Every benchmarked contestant, sorted by balanced accuracy of ConvNet-3 on the test tiles."""
+    found = [_contest(results, node, shipped) for node in results if node.startswith("benchmark/")]
+    found = sorted((c for c in found if c.networks), key=lambda c: -c.best.value)
     if not found:
         return None
-    found.sort(key=lambda c: -c.metrics["balanced_accuracy"].value)
-    ends = [end for c in found for end in c.metrics["balanced_accuracy"]]
-    domain = plots.around(ends)
-    rows = [c._replace(row=_row(c, domain, chance)) for c in found]
-    named = {m: name for m, name in METRICS.items() if any(m in c.metrics for c in found)}
-    return Benchmark(rows, plots.axis(domain), named, agreement, chance)
-
-
-def _row(contest: Contest, domain: plots.Domain, chance: float) -> Any:
-    kind = contest.kind + (" hollow" if contest.network == "colour" else "")
+    every = [metrics for c in found for metrics in c.networks.values()]
+    domain = plots.around(end for metrics in every for end in metrics["balanced_accuracy"])
     guides = [chance] if domain.low <= chance <= domain.high else []
-    return plots.interval(*contest.metrics["balanced_accuracy"], domain, kind, guides)
+    named = {m: name for m, name in METRICS.items() if any(m in metrics for metrics in every)}
+    judged, ratios = _agreement(found)
+    rows = [(c, plots.intervals(_marks(c), domain, guides)) for c in found]
+    return Benchmark(rows, plots.axis(domain), named, judged, ratios, chance)
+
+
+def _contest(results: Results, node: str, shipped: str | None) -> Contest:
+    name = node.partition("/")[2]
+    measured = store.read_json(results[node] / "metrics.json")
+    networks = {
+        network: {metric: estimate(value) for metric, value in measured[network]["test"].items()}
+        for network in sorted(measured, key=lambda n: (n == "colour", n))
+        if "balanced_accuracy" in measured[network].get("test", {})
+    }
+    of_node = facts(results, node)
+    return Contest(name, _kind(results, name, shipped), of_node.get("images"), networks, of_node.get("agreement") or {})
+
+
+def _marks(contest: Contest) -> list[plots.Mark]:
+    return [
+        plots.Mark(*metrics["balanced_accuracy"], contest.kind + (" hollow" if network == "colour" else ""))
+        for network, metrics in contest.networks.items()
+    ]
+
+
+def _agreement(contests: list[Contest]) -> tuple[dict[str, dict[str, Estimate]], dict[str, Estimate]]:
+    """What the judge and its twin that sees no colour make of the labels."""
+    judged: dict[str, dict[str, Estimate]] = {}
+    for contest in contests:
+        for judge, name in (("colour", "judge"), ("grey", "grey twin")):
+            if judge in contest.agreement:
+                of_judge = judged.setdefault(name, {})
+                of_judge[REAL_TEST] = estimate(contest.agreement[judge]["test"])
+                of_judge[contest.name] = estimate(contest.agreement[judge]["own"])
+    ratios = {c.name: estimate(c.agreement["grey"]["ratio"]) for c in contests if "grey" in c.agreement}
+    return judged, ratios
 
 
 def _kind(results: Results, name: str, shipped: str | None) -> str:

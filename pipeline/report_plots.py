@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 CURVE_PX = 150
 MAP_PX = 320
+MARK_PX = 18
 
 
 class Domain(NamedTuple):
@@ -24,6 +25,16 @@ class Domain(NamedTuple):
         """Where `value` lies on the axis, 0 at `low`, 100 at `high`; values outside are put on the edge."""
         share = (value - self.low) / (self.high - self.low)
         return 100 * min(max(share, 0.0), 1.0)
+
+
+class Mark(NamedTuple):
+    """A value with its interval, to be drawn."""
+
+    value: float
+    low: float
+    high: float
+    kind: str
+    """Its classes in the style sheet."""
 
 
 class Point(NamedTuple):
@@ -66,29 +77,28 @@ def around(values: Iterable[float], step: float = 0.1, floor: float = 0.0, ceili
     return Domain(round(low, 9), round(max(high, low + step), 9))
 
 
-def interval(value: float, low: float, high: float, domain: Domain, kind: str, guides: Sequence[float] = ()) -> Markup:
-    """One row of an interval plot: a line from `low` to `high`, a mark at `value`, thin vertical guides.
+def intervals(marks: Sequence[Mark], domain: Domain, guides: Sequence[float] = ()) -> Markup:
+    """One row of an interval plot: for every mark a line over its interval and a sign at its value, one below another.
 
     Args:
-        value: the estimate.
-        low: lower end of its interval.
-        high: upper end.
+        marks: at least one; "hollow" in the kind of one draws an open diamond instead of a disc.
         domain: the axis shared by all rows.
-        kind: class of the mark; "hollow" in it draws an open diamond instead of a disc.
-        guides: values that every row marks, such as chance.
+        guides: values that every row marks with a thin upright line, such as chance.
     """
-    at, left, right = (domain.percent(x) for x in (value, low, high))
-    lines = Markup("").join(
-        Markup('<line class="guide" x1="{0:.2f}%" x2="{0:.2f}%" y1="0" y2="100%"/>').format(domain.percent(guide))
+    parts = [
+        Markup('<line class="guide" x1="{0:.2f}%" x2="{0:.2f}%" y1="-25%" y2="125%"/>').format(domain.percent(guide))
         for guide in guides
-    )
-    whisker = Markup('<line class="whisker {}" x1="{:.2f}%" x2="{:.2f}%" y1="50%" y2="50%"/>').format(kind, left, right)
-    if "hollow" in kind:
-        mark = Markup('<svg x="{:.2f}%" y="50%"><path class="mark {}" d="M0-6 6 0 0 6-6 0Z"/></svg>').format(at, kind)
-    else:
-        mark = Markup('<circle class="mark {}" cx="{:.2f}%" cy="50%" r="5"/>').format(kind, at)
-    return Markup('<svg class="row" width="100%" height="22" aria-hidden="true">{}{}{}</svg>').format(
-        lines, whisker, mark
+    ]
+    for place, mark in enumerate(marks):
+        at, left, right = (domain.percent(x) for x in (mark.value, mark.low, mark.high))
+        y = MARK_PX * (place + 0.5)
+        whisker = '<line class="whisker {0}" x1="{1:.2f}%" x2="{2:.2f}%" y1="{3:g}" y2="{3:g}"/>'
+        parts.append(Markup(whisker).format(mark.kind, left, right, y))
+        disc = '<circle class="mark {}" cx="{:.2f}%" cy="{:g}" r="5"/>'
+        diamond = '<svg x="{1:.2f}%" y="{2:g}"><path class="mark {0}" d="M0-5 5 0 0 5-5 0Z"/></svg>'
+        parts.append(Markup(diamond if "hollow" in mark.kind else disc).format(mark.kind, at, y))
+    return Markup('<svg class="row" width="100%" height="{}" aria-hidden="true">{}</svg>').format(
+        MARK_PX * len(marks), Markup("").join(parts)
     )
 
 

@@ -22,14 +22,12 @@ GALLERY_AT_MOST = 180
 CURVE_POINTS = 200
 CURVES = {
     "loss": "loss",
-    "train_loss": "training loss",
-    "val_loss": "validation loss",
     "kid": "KID against validation tiles",
-    "val_balanced_accuracy": "validation balanced accuracy",
+    "val_loss": "validation loss",
+    "val_bal_acc": "validation balanced accuracy",
+    "val_psnr": "validation PSNR, dB",
 }
-"""Columns of curves that are always shown, first, under these names; a few others follow under their own."""
-CURVES_PER_STAGE = 4
-NO_CURVES = ("step", "epoch", "lr", "learning_rate", "seconds")
+"""Columns of curves that are drawn, in this order, and their names for people."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -218,15 +216,20 @@ def _communities(table: pd.DataFrame) -> list[Community]:
 
 
 def curves(results: Results) -> list[Curve]:
-    """The training curves of every stage that wrote some."""
+    """The training curves of every stage that wrote some, one network after another."""
     found = []
     for stage in ("autoencoder", "judge", "denoiser"):
         path = results[stage] / "curves.parquet" if stage in results else None
-        if path is not None and path.is_file():
-            frame = pd.read_parquet(path)
-            numeric = [str(c) for c in frame.select_dtypes("number").columns if str(c) not in NO_CURVES]
-            ordered = sorted(numeric, key=lambda c: (list(CURVES).index(c) if c in CURVES else len(CURVES), c))
-            found += [c for name in ordered[:CURVES_PER_STAGE] if (c := _curve(stage, name, frame)) is not None]
+        if path is None or not path.is_file():
+            continue
+        frame = pd.read_parquet(path)
+        numeric = [str(c) for c in frame.select_dtypes("number").columns if str(c) in CURVES]
+        parts = {stage: frame}
+        if "network" in frame:
+            parts = {f"{stage}, {network}": part for network, part in frame.groupby("network", sort=False)}
+        for name, part in parts.items():
+            drawn = [_curve(name, column, part) for column in sorted(numeric, key=list(CURVES).index)]
+            found += [curve for curve in drawn if curve is not None]
     return found
 
 

@@ -13,14 +13,14 @@ def numbers(name: str, svg: str) -> list[float]:
 
 
 def test_an_interval_lies_where_its_numbers_say() -> None:
-    svg = plots.interval(0.75, 0.6, 0.8, plots.Domain(0.5, 1.0), "real", guides=[0.5])
+    svg = plots.intervals([plots.Mark(0.75, 0.6, 0.8, "real")], plots.Domain(0.5, 1.0), guides=[0.5])
     assert numbers("x1", svg) == [0, 20]
     assert numbers("x2", svg) == [0, 60]
     assert numbers("cx", svg) == [50]
 
 
 def test_an_interval_beyond_the_axis_ends_at_its_edge() -> None:
-    svg = plots.interval(0.4, 0.2, 1.2, plots.Domain(0.5, 1.0), "real hollow")
+    svg = plots.intervals([plots.Mark(0.4, 0.2, 1.2, "real hollow")], plots.Domain(0.5, 1.0))
     assert (numbers("x1", svg), numbers("x2", svg)) == ([0], [100])
     assert 'x="0.00%"' in svg and "<circle" not in svg
 
