@@ -240,6 +240,7 @@ def test_a_forbidding_audit_is_what_one_sees_first(results: Results, tmp_path: P
     make_audit(tmp_path, "NO-GO")
     text = text_of(report.render(results | {"audit_images/infomap_14": tmp_path}, about(results)))
     assert re.search(r"It stays inside.{0,250}NO-GO The image tests found what must not be shared", text)
+    assert "Nothing is released." in text and "results/release/dataset" not in text
     assert "2 tiles are copies of training tiles." in text and " failed " in text
 
 
