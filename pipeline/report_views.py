@@ -1,0 +1,266 @@
+"""What the report shows: tiles side by side, the map of communities, training curves. For the template.
+
+Real tiles come from the role `val` alone (the pairs of an audit excepted, which the audit's own stage drew).
+Every function takes the result folders by node and returns None (or nothing) where what it needs is not there yet.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline import report_pictures as pictures
+from pipeline import report_plots as plots
+from pipeline.report_numbers import Results, facts, said
+from stages import images
+
+PALETTE = 10
+POINTS_AT_MOST = 900
+GALLERY_AT_MOST = 180
+CURVE_POINTS = 200
+CURVES = {
+    "loss": "loss",
+    "kid": "KID against validation tiles",
+    "val_loss": "validation loss",
+    "val_bal_acc": "validation balanced accuracy",
+    "val_psnr": "validation PSNR, dB",
+}
+"""Columns of curves that are drawn, in this order, and their names for people."""
+
+Ints = npt.NDArray[np.int64]
+
+
+class Panel(NamedTuple):
+    """Tiles of one class from one source."""
+
+    title: str
+    available: int
+    """How many there are; not all are shown."""
+    how: str
+    """Which of them are shown."""
+    tiles: list[pictures.Tile]
+
+
+class Class(NamedTuple):
+    """Everything to look at of one class."""
+
+    name: str
+    panels: list[Panel]
+    rest: list[pictures.Tile]
+    """The other tiles of the selection."""
+
+
+class Community(NamedTuple):
+    """One community of a class."""
+
+    number: int
+    colour: int
+    size: int
+    flow: float
+    chosen: int
+
+
+class Map(NamedTuple):
+    """The map of one class."""
+
+    name: str
+    plot: Any
+    communities: list[Community]
+    shown: int
+    available: int
+
+
+class Maps(NamedTuple):
+    """The maps of all classes, and the thumbnails of their points."""
+
+    selection: str
+    classes: list[Map]
+    sprites: pictures.Sprites | None
+    method: str
+
+
+class Curve(NamedTuple):
+    """One training curve."""
+
+    stage: str
+    name: str
+    first: int
+    last: int
+    plot: Any
+
+
+def look(results: Results, shipped: str | None) -> list[Class]:
+    """Per class: real tiles of `val`, candidates, and the selection that ships, as far as they are there."""
+    sources = [("tiles", "Real", "val"), ("candidates", "Synthetic candidates", None)]
+    if shipped is not None:
+        sources.append((f"selection/{shipped}", f"Selected: {shipped}", None))
+    tables = {}
+    for node, title, role in sources:
+        if node in results:
+            frame, names = images.read_table(results[node] / "images")
+            frame = frame[frame["role"] == role] if role else frame
+            tables[node] = (title, frame, names)
+    if not tables:
+        return []
+    classes = next(iter(tables.values()))[2]
+    each = 12 if len(classes) <= 4 else 6
+    shown = []
+    for label, name in enumerate(classes):
+        panels = []
+        for node, (title, frame, _) in tables.items():
+            panels.append(_panel(results[node], node, title, frame[frame["label"] == label], name, each))
+        shown.append(Class(name, panels, _rest(results, shipped, label, name, each, len(classes))))
+    return shown
+
+
+def _panel(folder: Path, node: str, title: str, frame: pd.DataFrame, name: str, each: int) -> Panel:
+    """The first tiles of a selection or of the candidates, or real ones spread over the groups."""
+    stage = node.partition("/")[0]
+    if stage == "selection":
+        rows, how = frame.sort_values("rank").index.to_numpy(np.int64)[:each], "the first by rank"
+    elif stage == "candidates":
+        rows, how = frame.index.to_numpy(np.int64)[:each], "the first sampled, not picked"
+    else:
+        rows, how = pictures.spread(frame.index.to_numpy(np.int64), each), "validation tiles, evenly spread over groups"
+    kind = "real" if stage == "tiles" else "synthetic"
+    return Panel(title, len(frame), how, _tiles(folder, rows, f"{kind} tile of class {name}"))
+
+
+def _rest(results: Results, shipped: str | None, label: int, name: str, each: int, classes: int) -> list[pictures.Tile]:
+    """The tiles of the selection that do not stand beside the real ones, in rank order."""
+    node = f"selection/{shipped}"
+    if node not in results:
+        return []
+    frame, _ = images.read_table(results[node] / "images")
+    rows = frame[frame["label"] == label].sort_values("rank").index.to_numpy(np.int64)[each:]
+    rows = rows[: GALLERY_AT_MOST // classes]
+    return _tiles(results[node], rows, f"selected synthetic tile of class {name}", each)
+
+
+def _tiles(folder: Path, rows: Ints, what: str, before: int = 0) -> list[pictures.Tile]:
+    found = images.read(folder / "images", rows=rows)
+    return [
+        pictures.tile(pixels_hwc, f"{what}, {number}")
+        for number, pixels_hwc in enumerate(found.pixels_nhwc, before + 1)
+    ]
+
+
+def maps(results: Results, shipped: str | None) -> Maps | None:
+    """Candidates on a plane, coloured by community, the chosen ringed; thumbnails for pointing at them."""
+    node = f"selection/{shipped}"
+    if node not in results or "candidates" not in results:
+        return None
+    places = [results[n] / "map.parquet" for n in ("embedding", node) if n in results]
+    paths = [path for path in places if path.is_file()]
+    table_path = results[node] / "communities.parquet"
+    if not paths or not table_path.is_file():
+        return None
+    table = pd.read_parquet(table_path).merge(pd.read_parquet(paths[0])[["row", "x", "y"]], on="row", how="inner")
+    _, classes = images.read_table(results["candidates"] / "images")
+    shown = _thinned(table, POINTS_AT_MOST)
+    rows = np.sort(shown["row"].to_numpy(np.int64))
+    place_of = {int(row): place for place, row in enumerate(rows)}
+    pixels_nhwc = images.read(results["candidates"] / "images", rows=rows).pixels_nhwc
+    sheet = pictures.sprites(list(pixels_nhwc)) if len(rows) else None
+    panels = [
+        _map(table[table["label"] == label], shown[shown["label"] == label], name, place_of)
+        for label, name in enumerate(classes)
+    ]
+    return Maps(str(shipped), panels, sheet, str(facts(results, node).get("method", "")))
+
+
+def _thinned(table: pd.DataFrame, at_most: int) -> pd.DataFrame:
+    """The chosen and as many evenly spaced others as there is room for."""
+    if len(table) <= at_most:
+        return table
+    others = np.flatnonzero(~table["chosen"].to_numpy(bool))
+    kept = pictures.spread(others, max(at_most - int(table["chosen"].sum()), 0))
+    return table.iloc[np.sort(np.concatenate([np.flatnonzero(table["chosen"].to_numpy(bool)), kept]))]
+
+
+def _map(table: pd.DataFrame, shown: pd.DataFrame, name: str, place_of: dict[int, int]) -> Map:
+    """The map of one class: `table` has all its candidates, `shown` those there is room for."""
+    communities = _communities(table)
+    colour_of = {c.number: c.colour for c in communities}
+    columns = [shown[column].tolist() for column in ("row", "x", "y", "community", "chosen", "reason")]
+    points = [
+        plots.Point(x, y, colour_of[community], chosen, place_of[row], _told(row, community, chosen, reason))
+        for row, x, y, community, chosen, reason in zip(*columns, strict=True)
+    ]
+    words = []
+    for community in communities[:PALETTE]:
+        members = shown[shown["community"] == community.number]
+        if community.colour >= 0 and len(members):
+            words.append((float(members["x"].median()), float(members["y"].median()), str(community.number)))
+    chosen = int(table["chosen"].sum())
+    told = f"Map of {len(shown)} candidates of class {name} in {len(communities)} communities, {chosen} chosen"
+    return Map(name, plots.scatter(points, words, told), communities, len(shown), len(table))
+
+
+def _told(row: int, community: int, chosen: bool, reason: str) -> str:
+    """What is said of a candidate that is pointed at."""
+    where = f"community {community}" if community >= 0 else "in no community"
+    return f"candidate {row} · {where} · {'chosen' if chosen else 'not chosen'}: {reason}"
+
+
+def _communities(table: pd.DataFrame) -> list[Community]:
+    """Communities of one class, largest first; those without a graph (number below 0) have no colour and come last."""
+    found = [
+        Community(int(str(number)), -1, len(part), float(part["flow"].sum()), int(part["chosen"].sum()))
+        for number, part in table.groupby("community")
+    ]
+    found.sort(key=lambda c: (c.number < 0, -c.size, c.number))
+    return [c._replace(colour=place % PALETTE) if c.number >= 0 else c for place, c in enumerate(found)]
+
+
+def curves(results: Results) -> list[Curve]:
+    """The training curves of every stage that wrote some, one network after another."""
+    found = []
+    for stage in ("autoencoder", "judge", "denoiser"):
+        path = results[stage] / "curves.parquet" if stage in results else None
+        if path is None or not path.is_file():
+            continue
+        frame = pd.read_parquet(path)
+        numeric = [str(c) for c in frame.select_dtypes("number").columns if str(c) in CURVES]
+        parts = {stage: frame}
+        if "network" in frame:
+            parts = {f"{stage}, {network}": part for network, part in frame.groupby("network", sort=False)}
+        for name, part in parts.items():
+            drawn = [_curve(name, column, part) for column in sorted(numeric, key=list(CURVES).index)]
+            found += [curve for curve in drawn if curve is not None]
+    return found
+
+
+def _curve(stage: str, column: str, frame: pd.DataFrame) -> Curve | None:
+    """One curve; where there are many points, means of equal runs of them."""
+    known = frame[["step", column]].dropna()
+    known = known[np.isfinite(known[column])]
+    if known.empty:
+        return None
+    pieces = np.array_split(np.arange(len(known)), min(len(known), CURVE_POINTS))
+    xs = [float(known["step"].iloc[piece].mean()) for piece in pieces]
+    ys = [float(known[column].iloc[piece].mean()) for piece in pieces]
+    name = CURVES.get(column, column.replace("_", " "))
+    first, last = int(known["step"].iloc[0]), int(known["step"].iloc[-1])
+    return Curve(stage, name, first, last, plots.curve(xs, ys, f"{stage}, {name}"))
+
+
+def figures(results: Results) -> list[tuple[str, str, str]]:
+    """Pictures that stages wrote: (data URI, caption, alternative text)."""
+    wanted = [
+        ("autoencoder", "reconstruction.png", "What the autoencoder keeps: tiles above, their reconstruction below."),
+        ("denoiser", "samples.png", "What the denoiser drew while it learned; later below."),
+    ]
+    found = []
+    for node, name, caption in wanted:
+        uri = pictures.figure(results[node] / name) if node in results else None
+        if uri is not None:
+            found.append((uri, caption, f"{node}: {name.partition('.')[0]}"))
+    return found
+
+
+def warnings(results: Results) -> list[str]:
+    """What the stages themselves warn of, each with the name of its node."""
+    return [f"{node}: {said(line)}" for node in results for line in facts(results, node).get("warnings") or []]

@@ -1,0 +1,393 @@
+"""The report, from results in the stages' formats: whole, partial, forbidding, hostile names, in a browser."""
+
+import base64
+import html
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipeline import report
+from stages import images, store
+
+CLASSES = ("adenocarcinoma", "normal", "squamous")
+Draw = Callable[..., images.Pixels]
+Results = dict[str, Path]
+
+
+def tiles_like(rng: np.random.Generator, labels: Any, size: int = 16, blur: float = 0) -> images.Pixels:
+    """Pink noise with a tint for every class."""
+    tint = np.array([[200, 130, 170], [225, 180, 205], [150, 90, 150], [180, 160, 120]])[np.asarray(labels) % 4]
+    noise = rng.normal(0, 25 - 10 * blur, (len(labels), size // 4, size // 4, 3)).repeat(4, 1).repeat(4, 2)
+    return np.clip(tint[:, None, None] + noise, 0, 255).astype(np.uint8)
+
+
+def estimate(value: float, spread: float = 0.03) -> dict[str, Any]:
+    return {"value": value, "low": value - spread, "high": value + spread}
+
+
+def make_tiles(folder: Path, rng: np.random.Generator, classes: tuple[str, ...], draw: Draw) -> None:
+    per = {"train": 6, "val": 14, "test": 3, "control": 3}
+    rows = [(role, label, n) for role, count in per.items() for label in range(len(classes)) for n in range(count)]
+    labels = [label for _, label, _ in rows]
+    columns = {"group": [100 * label + n for _, label, n in rows], "role": [role for role, _, _ in rows]}
+    images.write(folder / "images", images.make(draw(rng, labels), labels, classes, columns))
+    counts = {role: dict.fromkeys(classes, count) for role, count in per.items()}
+    facts = {"classes": list(classes), "counts": counts, "groups": counts, "size_px": 16, "colour": "rgb", "copies": 2}
+    store.write_json(folder / "facts.json", facts | {"set_aside": {"no group": 3}, "left_out": 9, "roles": "given"})
+
+
+def make_candidates(folder: Path, rng: np.random.Generator, classes: tuple[str, ...], per: int, draw: Draw) -> None:
+    labels = np.repeat(np.arange(len(classes)), per)
+    index = np.tile(np.arange(per), len(classes))
+    images.write(folder / "images", images.make(draw(rng, labels, blur=1), labels, classes, {"index": index}))
+    store.write_json(folder / "facts.json", {"classes": list(classes)})
+
+
+def make_selection(
+    folder: Path,
+    candidates: Path,
+    rng: np.random.Generator,
+    classes: tuple[str, ...],
+    per: int,
+    keep: int,
+    method: str,
+) -> pd.DataFrame:
+    """Writes the selection; returns a map on which its communities lie apart."""
+    n = per * len(classes)
+    community = rng.integers(0, 5, n)
+    community[0] = -1
+    order = np.arange(n) % per
+    chosen = order < keep
+    frame = pd.DataFrame({"row": np.arange(n), "label": np.arange(n) // per, "community": community})
+    frame["flow"], frame["centrality"], frame["chosen"] = 1 / n, rng.random(n), chosen
+    frame["reason"] = np.where(chosen, "quota of its community", "beyond the quota")
+    frame.to_parquet(folder / "communities.parquet", index=False)
+    rows = np.flatnonzero(chosen)
+    taken = images.read(candidates / "images", rows=rows)
+    columns = {"candidate": rows, "community": community[rows], "centrality": frame["centrality"][rows].tolist()}
+    columns["rank"] = order[rows]
+    images.write(folder / "images", images.make(taken.pixels_nhwc, taken.labels_n, classes, columns))
+    store.write_json(folder / "facts.json", {"method": method, "per_class": keep, "warnings": []})
+    return pd.DataFrame({"row": np.arange(n), "x": community + rng.normal(0, 0.3, n), "y": rng.normal(0, 1, n)})
+
+
+def make_benchmark(folder: Path, value: float, number: int, networks: tuple[str, ...]) -> None:
+    metrics = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc")
+    of = {network: {"test": {m: estimate(value - 0.05 * i) for m in metrics}} for i, network in enumerate(networks)}
+    store.write_json(folder / "metrics.json", of)
+    of_judge = {"own": estimate(0.8), "test": estimate(0.95), "ratio": estimate(0.842)}
+    agreement = {"images": number, "colour": of_judge, "grey": of_judge}
+    store.write_json(folder / "facts.json", {"images": number, "agreement": agreement})
+
+
+def make_audit(folder: Path, verdict: str) -> None:
+    bad = verdict == "NO-GO"
+    test = estimate(0.2 if bad else 0.01) | {"control": 0.01, "guess": 0.05, "passed": not bad}
+    tests = [{"name": "near_copies", "meaning": "How many tiles are nearly a training tile."} | test]
+    reasons = ["2 tiles are copies of training tiles."] if bad else ["fewer than 300 tiles were audited"]
+    power = {"planted": 0.05, "found": estimate(0.9)}
+    facts = {"verdict": verdict, "reasons": reasons, "tests": tests, "power": power}
+    store.write_json(folder / "audit.json", facts)
+    store.write_bytes(folder / "pairs.png", images.png(np.zeros((20, 40, 3), np.uint8)))
+
+
+def make_curves(folder: Path, steps: int = 50) -> None:
+    step = np.arange(steps)
+    kid = np.where(step % 10 == 9, 0.3 / (1 + step), np.nan)
+    pd.DataFrame({"step": step, "loss": 1 / (1 + step), "kid": kid}).to_parquet(folder / "curves.parquet", index=False)
+
+
+def make_results(
+    root: Path,
+    classes: tuple[str, ...] = CLASSES,
+    verdict: str = "REVIEW",
+    per: int = 20,
+    keep: int = 14,
+    draw: Draw = tiles_like,
+) -> Results:
+    """A result of every stage that the report reads, by node."""
+    rng = np.random.default_rng(7)
+    names = ["tiles", "autoencoder", "judge", "denoiser", "candidates", "embedding", "selection/infomap_14"]
+    names += ["selection/random_14", "condensation/real_14"]
+    names += [f"benchmark/{n}" for n in ("all_real", "all_synthetic", "real_14", "infomap_14")]
+    names += ["audit_images/infomap_14", "audit_images/random_14"]
+    results = {name: root / name for name in names}
+    for folder in results.values():
+        folder.mkdir(parents=True)
+    make_tiles(results["tiles"], rng, classes, draw)
+    make_candidates(results["candidates"], rng, classes, per, draw)
+    for name in ("infomap", "random"):
+        folder = results[f"selection/{name}_14"]
+        plane = make_selection(folder, results["candidates"], rng, classes, per, keep, name)
+    plane.to_parquet(results["embedding"] / "map.parquet", index=False)
+    near = {"kid": estimate(0.05), "kid_train": estimate(0.01, 0.02), "manifold": {"precision": 0.75, "recall": 0.5}}
+    store.write_json(results["embedding"] / "facts.json", {"encoder": "judge", "fidelity": near})
+    labels = np.repeat(np.arange(len(classes)), 2)
+    images.write(
+        results["condensation/real_14"] / "images",
+        images.make(draw(rng, labels), labels, classes, {"rank": [0, 1] * len(classes)}),
+    )
+    store.write_json(results["condensation/real_14"] / "facts.json", {"pixels": "real", "method": "random"})
+    for name, value in {"all_real": 0.93, "all_synthetic": 0.82, "real_14": 0.86, "infomap_14": 0.84}.items():
+        networks = ("convnet3", "colour") if name in ("all_real", "real_14") else ("convnet3",)
+        make_benchmark(results[f"benchmark/{name}"], value, 42, networks)
+    make_audit(results["audit_images/infomap_14"], verdict)
+    make_audit(results["audit_images/random_14"], "REVIEW")
+    for name in ("judge", "denoiser"):
+        make_curves(results[name])
+    store.write_json(results["denoiser"] / "facts.json", {"warnings": ["KID against the val tiles did not fall"]})
+    for path in (results["autoencoder"] / "reconstruction.png", results["denoiser"] / "samples.png"):
+        store.write_bytes(path, images.png(rng.integers(0, 255, (32, 96, 3), dtype=np.uint8)))
+    return results
+
+
+def about(results: Results, shipped: str | None = "infomap_14") -> report.About:
+    everything = [*results, "release"]
+    nodes = [
+        report.Node(n, "sealed" if n in results else "missing", "" if n in results else "never made", 3.0, "a1" * 8)
+        for n in everything
+    ]
+    facts = {"seed": 0, "python": "3.11.0", "versions": {"torch": "2.11"}, "peak_memory_mib": 2100}
+    return report.About("demo", nodes, shipped, "for release", 0.95, "seed: 0\n", facts, "1 May 2025, 10:00")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return make_results(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def page(results: Results) -> str:
+    return report.render(results, about(results))
+
+
+class Tags(HTMLParser):
+    """Every start tag with its attributes, and the headings of the table cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def text_of(page: str) -> str:
+    """What a person reads, without style, script and tags."""
+    bare = re.sub(r"<(style|script)>.*?</\1>", " ", page, flags=re.DOTALL)
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", bare)))
+
+
+def test_the_page_says_at_the_top_that_it_stays_inside(page: str) -> None:
+    assert "This page shows real tiles. It stays inside." in text_of(page)[:200]
+
+
+def test_the_page_tells_every_reader_what_they_came_for(page: str) -> None:
+    text = text_of(page)
+    for words in (
+        "9 tiles of the source play no role here",
+        "0.840 [0.810, 0.870]",
+        "95% interval 0.810 to 0.870",
+        "How many tiles are nearly a training tile.",
+        "fewer than 300 tiles were audited",
+        "KID against the val tiles did not fall",
+        "histodistill run config.yaml --root ../.. --name demo",
+        "2,100 MiB",
+        "0.860 trained on as many real tiles instead (real_14)",
+        "real test tiles 0.950 [0.920, 0.980] 0.950 [0.920, 0.980] –",
+        "infomap_14 0.800 [0.770, 0.830] 0.800 [0.770, 0.830] 0.842 [0.812, 0.872]",
+        "0.0500 [0.0200, 0.0800] 0.0100 [-0.0100, 0.0300]",
+        "share that looks like real 0.75 –",
+    ):
+        assert words in text, words
+    assert "It appears here once that step is done" not in text
+
+
+@pytest.mark.parametrize("kept", [(), ("tiles",), ("tiles", "candidates"), ("benchmark/real_14",), ("embedding",)])
+def test_parts_that_are_not_there_yet_say_so(results: Results, kept: tuple[str, ...]) -> None:
+    there = {node: folder for node, folder in results.items() if node in kept}
+    text = text_of(report.render(there, about(there)))
+    assert "no verdict" in text
+    assert "It appears here once that step is done" in text
+    assert f"{len(kept)} of {len(kept) + 1} steps are done" in text
+
+
+def test_no_single_missing_node_breaks_the_page(results: Results) -> None:
+    by_stage = {node.partition("/")[0]: node for node in results}
+    for node in by_stage.values():
+        there = {other: folder for other, folder in results.items() if other != node}
+        report.render(there, about(there))
+
+
+def test_real_tiles_come_from_validation_alone(results: Results, page: str) -> None:
+    from pipeline import report_pictures as pictures
+
+    real = images.read(results["tiles"] / "images")
+    for role in ("train", "val", "test", "control"):
+        shown = [pictures.tile(pixels_hwc, "").uri in page for pixels_hwc in real.where(role=role).pixels_nhwc]
+        assert sum(shown) == (36 if role == "val" else 0)
+
+
+def test_a_forbidding_audit_is_what_one_sees_first(results: Results, tmp_path: Path) -> None:
+    make_audit(tmp_path, "NO-GO")
+    text = text_of(report.render(results | {"audit_images/infomap_14": tmp_path}, about(results)))
+    assert re.search(r"It stays inside.{0,250}NO-GO The image tests found what must not be shared", text)
+    assert "Nothing is released." in text and "results/release/dataset" not in text
+    assert "2 tiles are copies of training tiles." in text and " failed " in text
+
+
+def test_hostile_names_are_shown_not_obeyed(tmp_path: Path) -> None:
+    hostile = ('<b>&"', "</svg><script>alert(1)</script>", "'onload=alert(1) ")
+    made = make_results(tmp_path, classes=hostile)
+    page = report.render(made, about(made))
+    assert all(name.strip() in text_of(page) for name in hostile)
+    tags = Tags(page).tags
+    assert sum(tag == "script" for tag, _ in tags) == 1
+    assert not [(tag, name) for tag, attributes in tags for name in attributes if name.startswith("on")]
+    assert {tag for tag, attributes in tags if tag == "b" and attributes} == set()
+
+
+def test_the_page_refers_to_nothing_outside(page: str) -> None:
+    tags = Tags(page).tags
+    loaded = [
+        a[name] for tag, a in tags for name in ("src", "href", "srcset", "data", "action") if name in a and tag != "a"
+    ]
+    assert loaded and all(str(uri).startswith("data:") for uri in loaded)
+    links = [str(a["href"]) for tag, a in tags if tag == "a"]
+    assert {link for link in links if not link.startswith("#")} == {"https://arxiv.org/abs/2406.13536"}
+    ids = {a["id"] for _, a in tags if "id" in a}
+    assert {link[1:] for link in links if link.startswith("#")} <= ids
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert style and "url(" not in style[1] and "@import" not in style[1]
+    policy = next(a["content"] for tag, a in tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy and policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in policy and "http" not in policy
+
+
+def test_everything_can_be_read_without_eyes(page: str) -> None:
+    tags = Tags(page).tags
+    pictures = [a for tag, a in tags if tag == "img"]
+    assert len(pictures) > 100 and all(a.get("alt") for a in pictures)
+    drawings = [a for tag, a in tags if tag == "svg" and "class" in a]
+    assert drawings and all(a.get("aria-label") or a.get("aria-hidden") for a in drawings)
+    assert all(a.get("scope") for tag, a in tags if tag == "th")
+    assert [tag for tag, _ in tags].count("h1") == 1
+    assert dict(tags)["html"]["lang"] == "en"
+
+
+def test_equal_results_give_an_equal_page(results: Results, page: str) -> None:
+    assert report.render(results, about(results)) == page
+
+
+def test_the_benchmark_is_sorted_and_colour_only_is_marked(page: str) -> None:
+    rows = re.findall(r'<span class="name">(\w+) <small>42 images(.*?)</li>', page, re.DOTALL)
+    assert [name for name, _ in rows] == ["all_real", "real_14", "infomap_14", "all_synthetic"]
+    assert [row.count('class="mark') for _, row in rows] == [2, 2, 1, 1]
+    assert [row.count("hollow") > 0 for _, row in rows] == [True, True, False, False]
+    assert ["for release" in row for _, row in rows] == [False, False, True, False]
+
+
+def test_every_dot_has_its_own_thumbnail(page: str) -> None:
+    dots = re.findall(r'data-p="(\d+)" data-s="candidate (\d+) · ([^"]*)"', page)
+    assert len(dots) == 60 and all(place == row for place, row, _ in dots)
+    assert sum("· chosen: quota" in says for _, _, says in dots) == 42
+
+
+def test_thumbnails_lie_row_by_row() -> None:
+    from pipeline import report_pictures as pictures
+
+    tiles = [np.full((8, 8, 3), 50 * number, np.uint8) for number in range(5)]
+    sheet = pictures.sprites(tiles)
+    assert (sheet.edge_px, sheet.across, sheet.width_px, sheet.height_px) == (8, 3, 24, 16)
+    grey_hw = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet.uri.partition(",")[2]))).convert("L"))
+    assert np.allclose(grey_hw[4::8, 4::8], [[0, 50, 100], [150, 200, 0]], atol=2)
+
+
+def test_large_pictures_are_made_small(tmp_path: Path) -> None:
+    from pipeline import report_pictures as pictures
+
+    noise_hwc = np.random.default_rng(0).integers(0, 255, (900, 900, 3), dtype=np.uint8)
+    (tmp_path / "pairs.png").write_bytes(images.png(noise_hwc))
+    uri = pictures.figure(tmp_path / "pairs.png")
+    assert uri and uri.startswith("data:image/jpeg") and len(uri) < pictures.LARGEST_FIGURE_BYTES * 1.4
+    assert pictures.figure(tmp_path / "none.png") is None
+    assert len(pictures.tile(noise_hwc, "").uri) < 60_000
+
+
+def chromium(folder: Path, page: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Open a page without a window and without a network; what it wrote to its console is on stderr."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium on this machine: the report was not opened in a browser")
+    (folder / "page.html").write_text(page)
+    quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    command = [browser, *quiet.split(), "--disable-component-update", "--disable-sync", "--enable-logging=stderr"]
+    command += [f"--user-data-dir={folder / 'profile'}", *flags, (folder / "page.html").as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+
+
+def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def without_policy(page: str, script: str) -> str:
+    """The page with a script of ours in it, which its policy would refuse."""
+    bare = re.sub(r'<meta http-equiv="Content-Security-Policy".*?>', "", page)
+    return bare.replace("</body>", f"<script>{script}</script></body>")
+
+
+def test_a_browser_has_nothing_to_complain_of(page: str, tmp_path: Path) -> None:
+    assert complaints(chromium(tmp_path, page, "--dump-dom")) == []
+
+
+def test_a_browser_refuses_what_was_smuggled_in(page: str, tmp_path: Path) -> None:
+    smuggled = "<script>document.title = 'smuggled'</script><img src='https://example.org/x.png' alt=''></body>"
+    done = chromium(tmp_path, page.replace("</body>", smuggled), "--dump-dom")
+    assert len(complaints(done)) == 2
+    assert "<title>smuggled" not in done.stdout
+
+
+def test_pointing_at_the_map_shows_the_tile(page: str, tmp_path: Path) -> None:
+    script = """
+    addEventListener("load", () => {
+      const map = document.querySelector("svg.map"), tip = document.getElementById("tip"), said = [];
+      const thumb = tip.querySelector("b").style;
+      const look = () => said.push(tip.hidden ? "hidden" : tip.innerText + thumb.backgroundPosition);
+      look();
+      map.querySelector("circle").dispatchEvent(new PointerEvent("pointermove", {bubbles: true, clientX: 9}));
+      look();
+      map.dispatchEvent(new PointerEvent("pointerleave"));
+      look();
+      map.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"}));
+      look();
+      document.title = said.join("|");
+    });"""
+    done = chromium(tmp_path, without_policy(page, script), "--dump-dom")
+    assert complaints(done) == []
+    title = re.search("<title>(.*?)</title>", done.stdout)
+    assert title
+    first, pointed, left, stepped = title[1].split("|")
+    assert (first, left) == ("hidden", "hidden")
+    for shown in (pointed, stepped):
+        assert re.match(r"candidate \d+ · .*: .*px", shown), shown
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_page_is_no_wider_than_its_window(page: str, tmp_path: Path, width: int) -> None:
+    inner = html.escape(without_policy(page, ""), quote=True)
+    script = "onload = () => { document.title = frames[0].document.documentElement.scrollWidth; }"
+    outer = f'<iframe style="width:{width}px;border:0" srcdoc="{inner}"></iframe><script>{script}</script>'
+    done = chromium(tmp_path, f"<!doctype html><title></title>{outer}", "--dump-dom", "--window-size=1600,900")
+    title = re.search(r"<title>(\d+)</title>", done.stdout)
+    assert title and int(title[1]) <= width
