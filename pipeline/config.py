@@ -33,8 +33,8 @@ class Config(Settings):
     """Every random stream of the run derives from this number."""
     tiles: TilesSettings
     """Where the tiles come from and which part each plays."""
-    autoencoder: AutoencoderSettings = AutoencoderSettings()
-    """Pixels to latents and back."""
+    autoencoder: AutoencoderSettings
+    """Pixels to latents and back: give a folder, or set the mode to train."""
     judge: JudgeSettings = JudgeSettings()
     """The one classifier trained on real tiles."""
     denoiser: DenoiserSettings = DenoiserSettings()

@@ -73,7 +73,7 @@ def states(run: Run, steps: Sequence[Step]) -> Iterator[State]:
 
 def look(run: Run, step: Step, sealed: dict[str, Seal], record: dict[str, Any]) -> State:
     """How `step` stands, given the seals of what comes before it."""
-    unready = [node for node in step.needs.values() if node not in sealed]
+    unready = [node for node in dict.fromkeys(step.needs.values()) if node not in sealed]
     if unready:
         return State(step, None, "", None, (f"waits for {', '.join(unready)}",))
     inputs = {role: sealed[node].result for role, node in step.needs.items()}

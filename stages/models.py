@@ -15,7 +15,7 @@ class Autoencoder(NamedTuple):
     """An autoencoder and the scale of its latents."""
 
     model: Any
-    """A diffusers AutoencoderTiny or AutoencoderKL, in evaluation mode."""
+    """A diffusers AutoencoderTiny, AutoencoderKL or AutoencoderDC, in evaluation mode."""
     mean_c: "torch.Tensor"
     """Mean of each latent channel."""
     std_c: "torch.Tensor"
@@ -43,8 +43,8 @@ def read_vae(folder: Path) -> Any:
     if not config.exists():
         raise UserError(f"{folder} holds no config.json. Give a folder as diffusers' save_pretrained writes it.")
     name = store.read_json(config).get("_class_name")
-    if name not in ("AutoencoderTiny", "AutoencoderKL"):
-        raise UserError(f"{folder} holds a {name}; an AutoencoderTiny or an AutoencoderKL is wanted.")
+    if name not in ("AutoencoderTiny", "AutoencoderKL", "AutoencoderDC"):
+        raise UserError(f"{folder} holds a {name}; an AutoencoderTiny, AutoencoderKL or AutoencoderDC is wanted.")
     vae = getattr(diffusers, name).from_pretrained(folder, local_files_only=True, use_safetensors=True)
     return vae.eval().requires_grad_(False)
 

@@ -12,6 +12,7 @@ per latent channel; `odds_n` one weight per tile; `index_b` positions in the til
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from stages.features.squeezenet import perceptual_distance
 from stages.streams import torch_stream
 
-Autoencoder = AutoencoderDC | AutoencoderKL | AutoencoderTiny
+Autoencoder: TypeAlias = AutoencoderDC | AutoencoderKL | AutoencoderTiny
 Metrics = dict[str, float]
 FLAT = 1e-6  # a latent channel whose standard deviation is below this carries nothing
 
@@ -202,7 +203,7 @@ def draw_batch(tiles_nchw: Tensor, odds_n: Tensor, recipe: Recipe, generator: to
 
 
 def add_latent_noise(z_bchw: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Add normal noise, its deviation drawn per tile from [0, strength]: a sampler's latents are never exact."""
+    """Add normal noise of a standard deviation drawn per tile from [0, strength]: samplers are inexact."""
     level = strength * torch.rand(z_bchw.shape[0], 1, 1, 1, generator=generator)
     return z_bchw + (level * torch.randn(z_bchw.shape, generator=generator)).to(z_bchw.dtype)
 
@@ -259,7 +260,7 @@ def train_step(state: TrainState, net: nn.Sequential | None, img_bchw: Tensor, r
     noise = torch_stream(seed, "autoencoder", "noise", state.step)
     terms = losses(state.model, net, img_bchw, recipe, noise)
     state.optimiser.zero_grad(set_to_none=True)
-    terms["total"].backward()
+    torch.autograd.backward(terms["total"])
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
     state.optimiser.step()
     state.step += 1
