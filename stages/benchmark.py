@@ -39,11 +39,11 @@ class BenchmarkSettings(Settings):
     batch: int = Field(32, ge=1)
     """Images per step, class-balanced."""
     learning_rates: tuple[float, ...] = Field((1e-3,), min_length=1)
-    """Peak learning rates of AdamW; where there are several, val chooses one by the mean over the seeds."""
+    """Peak learning rates of AdamW; where there are several, val chooses one by the mean loss over the seeds."""
     weight_decay: float = Field(0.05, ge=0, le=1)
     """Weight decay of AdamW, per step and unit of learning rate."""
     evaluations: int = Field(4, ge=1)
-    """How many times val is looked at in a training; the weights with the best balanced accuracy are kept."""
+    """How many times val is looked at in a training; the weights with the lowest loss there are kept."""
     shift_px: int = Field(2, ge=0, le=64)
     """Augmentation: largest shift along each axis, in pixels of `image_px`."""
     jitter: float = Field(0.2, ge=0, le=1)
@@ -74,7 +74,7 @@ class _Trained(NamedTuple):
     weights: dict[str, npt.NDArray[Any]]
     """The best weights on val."""
     val_p_nk: Floats
-    val_bal_acc: float
+    val_loss: float
     best_step: int
     curves: "pd.DataFrame"
 
@@ -214,17 +214,17 @@ def _train(
         )
         p_nk = protocol.predict(course.best.network, val.pixels_nhwc, plan, course.device)
     weights = {name: tensor.cpu().numpy() for name, tensor in course.best.network.state_dict().items()}
-    return _Trained(unit, weights, p_nk, float(course.best.score), int(course.best.step), curves)
+    return _Trained(unit, weights, p_nk, float(course.best.loss), int(course.best.step), curves)
 
 
 def _choose_rate(settings: BenchmarkSettings, trained: list[_Trained]) -> tuple[list[_Trained], dict[str, Any]]:
-    """The trainings of the learning rate with the best mean over the seeds on val (a tie: the one listed first)."""
+    """The trainings of the learning rate with the lowest mean loss on val over the seeds (on a tie the first)."""
     means = [
-        float(np.mean([part.val_bal_acc for part in trained if part.unit.rate == rate]))
+        float(np.mean([part.val_loss for part in trained if part.unit.rate == rate]))
         for rate in range(len(settings.learning_rates))
     ]
-    best = int(np.argmax(means))
-    told = {"learning_rate": settings.learning_rates[best], "val_bal_acc_by_rate": means}
+    best = int(np.argmin(means))
+    told = {"learning_rate": settings.learning_rates[best], "val_loss_by_rate": means}
     return [part for part in trained if part.unit.rate == best], told
 
 

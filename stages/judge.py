@@ -32,7 +32,7 @@ class JudgeSettings(Settings):
     weight_decay: float = Field(0.05, ge=0, le=1)
     """Weight decay of AdamW, per step and unit of learning rate."""
     evaluations: int = Field(8, ge=1)
-    """How many times val is looked at; the weights with the best balanced accuracy are kept."""
+    """How many times val is looked at; the weights with the lowest loss there are kept."""
     shift_px: int = Field(4, ge=0, le=64)
     """Augmentation: largest shift along each axis, in pixels."""
     jitter: float = Field(0.2, ge=0, le=1)
@@ -53,8 +53,8 @@ class _Trained(NamedTuple):
 def run(settings: JudgeSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
     """Train the judge, and its twin if asked, on `tiles`.
 
-    Writes `colour/` and `grey/` (weights and network.json), `curves.parquet` (per network and step: loss, and
-    val_bal_acc where val was looked at) and `facts.json` (classes, and per network: best step, metrics on val).
+    Writes `colour/` and `grey/` (weights and network.json), `curves.parquet` (per network and step: loss, and where val
+    was looked at val_loss and val_bal_acc) and `facts.json` (classes, and per network: best step, metrics on val).
     """
     import pandas as pd
 

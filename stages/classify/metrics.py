@@ -32,6 +32,12 @@ def scores(labels_n: Ints, p_nk: Floats) -> dict[str, float]:
     }
 
 
+def balanced_log_loss(labels_n: Ints, p_nk: Floats) -> float:
+    """Cross entropy, −log of the true class's probability, averaged within every class present, then over them."""
+    loss_n = -np.log(np.maximum(p_nk[np.arange(len(p_nk)), labels_n], 1e-12))
+    return float(np.mean([loss_n[labels_n == c].mean() for c in np.unique(labels_n)]))
+
+
 def weighted_scores(labels_n: Ints, groups_n: Ints, p_snk: Floats) -> dict[str, Weighted]:
     """For each metric, a function from weights of the groups (in the order of their numbers) to its value per seed.
 

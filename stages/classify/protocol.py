@@ -56,22 +56,22 @@ class Plan(NamedTuple):
 
 
 class Best(nn.Module):
-    """The weights that scored best so far, and their score; a later one wins a tie (its learning rate is lower)."""
+    """The weights with the lowest loss on val so far, and that loss."""
 
-    score: Tensor
+    loss: Tensor
     step: Tensor
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
-        self.register_buffer("score", torch.tensor(-1.0, dtype=torch.float64))
+        self.register_buffer("loss", torch.tensor(math.inf, dtype=torch.float64))
         self.register_buffer("step", torch.tensor(-1))
 
-    def offer(self, network: nn.Module, score: float, step: int) -> None:
-        """Take a copy of the weights of `network` if `score` is at least the best so far."""
-        if score >= float(self.score):
+    def offer(self, network: nn.Module, loss: float, step: int) -> None:
+        """Take a copy of the weights of `network` if `loss` is at most the lowest so far."""
+        if loss <= float(self.loss):
             self.network.load_state_dict(network.state_dict())
-            self.score.fill_(score)
+            self.loss.fill_(loss)
             self.step.fill_(step)
 
 
@@ -96,7 +96,7 @@ class Training:
         """Train on one batch drawn from `generator`; look at val when the plan says so.
 
         Returns:
-            "loss" (cross entropy) and, when val was looked at, "val_bal_acc" (otherwise NaN).
+            "loss" (cross entropy of the batch); "val_loss" and "val_bal_acc", NaN where val was not looked at.
         """
         rows_b = balanced_rows(self.rows, self.plan.batch, generator)
         img_bchw = networks.normalise(self.train.pixels_nhwc[rows_b], self.plan.mean, self.plan.std)
@@ -111,14 +111,19 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        return {"loss": float(loss.detach()), "val_bal_acc": self._look(k) if self.plan.evaluates(k) else math.nan}
+        found = self._look(k) if self.plan.evaluates(k) else {"val_loss": math.nan, "val_bal_acc": math.nan}
+        return {"loss": float(loss.detach())} | found
 
-    def _look(self, k: int) -> float:
-        """Balanced accuracy on val now; the best weights are kept."""
+    def _look(self, k: int) -> dict[str, float]:
+        """Loss and balanced accuracy on val now; the weights with the lowest loss are kept.
+
+        The loss chooses because it is the steadier of the two: on a val of 60 groups the weights of the best accuracy
+        were an early, lucky moment (3 points lower on test than the last ones).
+        """
         p_nk = predict(self.network, self.val.pixels_nhwc, self.plan, self.device)
-        score = metrics.scores(self.val.labels_n, p_nk)["balanced_accuracy"]
-        self.best.offer(self.network, score, k)
-        return score
+        loss = metrics.balanced_log_loss(self.val.labels_n, p_nk)
+        self.best.offer(self.network, loss, k)
+        return {"val_loss": loss, "val_bal_acc": metrics.scores(self.val.labels_n, p_nk)["balanced_accuracy"]}
 
 
 def balanced_rows(
