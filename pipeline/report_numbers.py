@@ -241,7 +241,7 @@ def audits(results: Results, shipped: str | None) -> list[Audit]:
 
 def _audit(name: str, shipped: bool, audit: Mapping[str, Any]) -> Audit:
     tests = [_test(test) for test in audit.get("tests", [])]
-    columns = [c for c in ("value", "interval", "control", "guess") if any(t[c] != "–" for t in tests)]
+    columns = [c for c in ("found", "control", "guess") if any(t[c] != "–" for t in tests)]
     power = audit.get("power") or {}
     return Audit(
         selection=name,
@@ -264,8 +264,7 @@ def _test(test: Mapping[str, Any]) -> dict[str, str]:
     return {
         "name": str(test["name"]).replace("_", " "),
         "meaning": str(test.get("meaning", "")),
-        "value": said(test.get("value")),
-        "interval": "–" if low is None or high is None else f"[{said(low)}, {said(high)}]",
+        "found": said(test.get("value")) + ("" if low is None or high is None else f" [{said(low)}, {said(high)}]"),
         "control": said(test.get("control")),
         "guess": said(test.get("guess")),
         "outcome": "not run" if passed is None else ("passed" if passed else "failed"),

@@ -29,6 +29,13 @@ CURVES = {
 }
 """Columns of curves that are drawn, in this order, and their names for people."""
 
+_KINDS = {
+    "tiles": ("real tile", "validation tiles, evenly spread over groups", False),
+    "candidates": ("synthetic tile", "the first sampled, not picked", False),
+    "selection": ("selected synthetic tile", "the first by rank", True),
+}
+"""By stage: what its tiles are, which of them are shown, and whether the others can be seen as well."""
+
 Ints = npt.NDArray[np.int64]
 
 
@@ -93,58 +100,42 @@ class Curve(NamedTuple):
 
 def look(results: Results, shipped: str | None) -> list[Class]:
     """Per class: real tiles of `val`, candidates, and the selection that ships, as far as they are there."""
-    sources = [("tiles", "Real", "val"), ("candidates", "Synthetic candidates", None)]
-    if shipped is not None:
-        sources.append((f"selection/{shipped}", f"Selected: {shipped}", None))
-    tables = {}
-    for node, title, role in sources:
-        if node in results:
-            frame, names = images.read_table(results[node] / "images")
-            frame = frame[frame["role"] == role] if role else frame
-            tables[node] = (title, frame, names)
-    if not tables:
+    sources = {"tiles": "Real", "candidates": "Synthetic candidates", f"selection/{shipped}": f"Selected: {shipped}"}
+    there = [node for node in sources if node in results]
+    if not there:
         return []
-    classes = next(iter(tables.values()))[2]
+    _, classes = images.read_table(results[there[0]] / "images")
     each = 12 if len(classes) <= 4 else 6
-    shown = []
-    for label, name in enumerate(classes):
-        panels = []
-        for node, (title, frame, _) in tables.items():
-            panels.append(_panel(results[node], node, title, frame[frame["label"] == label], name, each))
-        shown.append(Class(name, panels, _rest(results, shipped, label, name, each, len(classes))))
+    shown = [Class(name, [], []) for name in classes]
+    for node in there:
+        of_class = _panels(results[node], node, sources[node], classes, each)
+        for one, (panel, rest) in zip(shown, of_class, strict=True):
+            one.panels.append(panel)
+            one.rest.extend(rest)
     return shown
 
 
-def _panel(folder: Path, node: str, title: str, frame: pd.DataFrame, name: str, each: int) -> Panel:
-    """The first tiles of a selection or of the candidates, or real ones spread over the groups."""
+def _panels(
+    folder: Path, node: str, title: str, classes: tuple[str, ...], each: int
+) -> list[tuple[Panel, list[pictures.Tile]]]:
+    """For every class a panel of `each` tiles, and the tiles that come after those, where all are to be seen."""
     stage = node.partition("/")[0]
-    if stage == "selection":
-        rows, how = frame.sort_values("rank").index.to_numpy(np.int64)[:each], "the first by rank"
-    elif stage == "candidates":
-        rows, how = frame.index.to_numpy(np.int64)[:each], "the first sampled, not picked"
-    else:
-        rows, how = pictures.spread(frame.index.to_numpy(np.int64), each), "validation tiles, evenly spread over groups"
-    kind = "real" if stage == "tiles" else "synthetic"
-    return Panel(title, len(frame), how, _tiles(folder, rows, f"{kind} tile of class {name}"))
-
-
-def _rest(results: Results, shipped: str | None, label: int, name: str, each: int, classes: int) -> list[pictures.Tile]:
-    """The tiles of the selection that do not stand beside the real ones, in rank order."""
-    node = f"selection/{shipped}"
-    if node not in results:
-        return []
-    frame, _ = images.read_table(results[node] / "images")
-    rows = frame[frame["label"] == label].sort_values("rank").index.to_numpy(np.int64)[each:]
-    rows = rows[: GALLERY_AT_MOST // classes]
-    return _tiles(results[node], rows, f"selected synthetic tile of class {name}", each)
-
-
-def _tiles(folder: Path, rows: Ints, what: str, before: int = 0) -> list[pictures.Tile]:
-    found = images.read(folder / "images", rows=rows)
-    return [
-        pictures.tile(pixels_hwc, f"{what}, {number}")
-        for number, pixels_hwc in enumerate(found.pixels_nhwc, before + 1)
-    ]
+    what, how, more = _KINDS[stage]
+    frame, _ = images.read_table(folder / "images")
+    if stage == "tiles":
+        frame = frame[frame["role"] == "val"]
+    elif stage == "selection":
+        frame = frame.sort_values("rank", kind="stable")
+    of_class = [frame.index[frame["label"] == label].to_numpy(np.int64) for label in range(len(classes))]
+    most = each + (GALLERY_AT_MOST // len(classes) if more else 0)
+    rows = [pictures.spread(rows, each) if stage == "tiles" else rows[:most] for rows in of_class]
+    # One read for all classes: an image set is opened as a whole.
+    pixels = iter(images.read(folder / "images", rows=np.concatenate(rows)).pixels_nhwc)
+    found = []
+    for name, rows_all, rows_m in zip(classes, of_class, rows, strict=True):
+        tiles = [pictures.tile(next(pixels), f"{what} of class {name}, {n}") for n in range(1, len(rows_m) + 1)]
+        found.append((Panel(title, len(rows_all), how, tiles[:each]), tiles[each:]))
+    return found
 
 
 def maps(results: Results, shipped: str | None) -> Maps | None:

@@ -166,9 +166,7 @@ def _scale(settings: AutoencoderSettings, raw_vnchw: "Tensor") -> "tuple[Tensor,
     return mean_c, std_c, "the run's own train tiles"
 
 
-def _train(
-    settings: AutoencoderSettings, train: images.ImageSet, out: Path, seed: int
-) -> "tuple[Any, pd.DataFrame]":
+def _train(settings: AutoencoderSettings, train: images.ImageSet, out: Path, seed: int) -> "tuple[Any, pd.DataFrame]":
     """Train or fine-tune on the train tiles, classes weighted equally; returns the model and its curves."""
     import torch
 
@@ -181,13 +179,13 @@ def _train(
     if settings.mode == "train":
         blocks = (settings.blocks,) * levels
         weights = torch_stream(seed, "weights")
-        vae = science.build(
-            settings.latent_channels, settings.downsampling, settings.width, blocks, blocks, weights
-        )
+        vae = science.build(settings.latent_channels, settings.downsampling, settings.width, blocks, blocks, weights)
     else:
         vae = models.read_vae(_given(settings)).requires_grad_(True)
         if type(vae).__name__ != "AutoencoderTiny":
-            raise UserError(f"Only an AutoencoderTiny can be fine-tuned; {settings.folder} holds a {type(vae).__name__}.")
+            raise UserError(
+                f"Only an AutoencoderTiny can be fine-tuned; {settings.folder} holds a {type(vae).__name__}."
+            )
     recipe = science.Recipe(
         steps=settings.steps,
         batch=settings.batch,
@@ -211,9 +209,7 @@ def _train(
     return vae.eval().requires_grad_(False), curves
 
 
-def _reconstruct(
-    vae: Any, train: images.ImageSet, tiles: Path, side: int, out: Path
-) -> dict[str, float]:
+def _reconstruct(vae: Any, train: images.ImageSet, tiles: Path, side: int, out: Path) -> dict[str, float]:
     """Draw real tiles above their reconstructions; mean PSNR in dB on train and on val tiles."""
     from stages.diffusion import autoencoder as science
     from stages.diffusion.views import crop, pad, sheet
