@@ -80,13 +80,14 @@ def save_pipeline(
     from stages.diffusion.schedule import dpm_solver
 
     autoencoder = models.read_autoencoder(inputs["autoencoder"] / "vae")
+    unet = UNet2DModel.from_pretrained(inputs["denoiser"] / "unet", local_files_only=True, use_safetensors=True)
     whole = pipeline.TilePipeline(
         autoencoder.model,
-        UNet2DModel.from_pretrained(inputs["denoiser"] / "unet", local_files_only=True, use_safetensors=True),
+        unet,
         dpm_solver(noise),
         autoencoder.mean_c.tolist(),
         autoencoder.std_c.tolist(),
-        classes,
+        list(classes),
         size_px,
         settings.guidance,
         settings.steps,
@@ -128,7 +129,9 @@ def _pipeline(folder: Path, digest: str) -> Any:
     """The pipeline in `folder`, read once per process; the digest of its weights tells one from the next."""
     from stages.diffusion.pipeline import TilePipeline
 
-    return TilePipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True).to(compute.device())
+    with models.quiet_diffusers():
+        whole = TilePipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    return whole.to(compute.device())
 
 
 def contact_sheet(pixels_nhwc: images.Pixels, settings: CandidatesSettings, classes: int) -> npt.NDArray[np.uint8]:

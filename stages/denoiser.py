@@ -30,12 +30,14 @@ FEATURE_BATCH = 50
 class DenoiserSettings(Settings):
     """The network, its training, and its check-ups."""
 
-    widths: tuple[int, ...] = (64, 128, 128)
+    widths: tuple[int, ...] = (64, 128, 192)
     """Channels of each level, from the latent's resolution downwards; each level halves the side."""
     layers: int = Field(1, ge=1, le=8)
     """Residual blocks per level."""
-    attention: tuple[bool, ...] = (False, False, True)
+    attention: tuple[bool, ...] = (False, False, False)
     """For each level, whether self-attention follows its blocks."""
+    middle_attention: bool = True
+    """Whether self-attention stands between the way down and the way up."""
     norm_groups: int = Field(8, ge=1, le=64)
     """Groups of every group normalisation; divides every width."""
     head_width: int = Field(32, ge=1, le=512)
@@ -44,7 +46,7 @@ class DenoiserSettings(Settings):
     """Noise schedule; both end in pure noise."""
     steps: int = Field(2500, ge=1, le=10_000_000)
     """Training steps."""
-    batch: int = Field(32, ge=1, le=65_536)
+    batch: int = Field(16, ge=1, le=65_536)
     """Latents per step, over all processes."""
     learning_rate: float = Field(1e-3, gt=0, le=1)
     """Highest learning rate of AdamW."""
@@ -170,6 +172,7 @@ def _learner(
         settings.layers,
         settings.attention,
         torch_stream(seed, "weights"),
+        settings.middle_attention,
         settings.norm_groups,
         settings.head_width,
     )
@@ -233,7 +236,8 @@ class Checkup:
         store.write_bytes(self.folder / f"row-{step:08d}.png", images.png(self.newest, level=6))
         if len(self.real_nd) < 2:
             return math.nan
-        return kid(self._features(pixels_nhwc), self.real_nd)
+        scale = float(np.sqrt(np.square(self.real_nd).mean()))  # in units of a real feature, or the cube explodes
+        return kid(self._features(pixels_nhwc) / scale, self.real_nd / scale)
 
     def page(self) -> npt.NDArray[np.uint8]:
         """All rows, the earliest first."""

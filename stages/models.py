@@ -1,6 +1,7 @@
 """Models as folders: safetensors and JSON, never pickle; read only from local folders."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +32,22 @@ def write_autoencoder(folder: Path, autoencoder: Autoencoder) -> None:
     store.write_json(folder / "latents.json", scale | {"measured_on": autoencoder.measured_on})
 
 
+@contextlib.contextmanager
+def quiet_diffusers() -> Iterator[None]:
+    """Within: no progress bars of diffusers, and none of its warnings about attributes it wrote itself."""
+    from diffusers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def read_vae(folder: Path) -> Any:
     """The diffusers autoencoder in `folder`, in evaluation mode, without gradients.
 
@@ -45,7 +62,8 @@ def read_vae(folder: Path) -> Any:
     name = store.read_json(config).get("_class_name")
     if name not in ("AutoencoderTiny", "AutoencoderKL", "AutoencoderDC"):
         raise UserError(f"{folder} holds a {name}; an AutoencoderTiny, AutoencoderKL or AutoencoderDC is wanted.")
-    vae = getattr(diffusers, name).from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    with quiet_diffusers():
+        vae = getattr(diffusers, name).from_pretrained(folder, local_files_only=True, use_safetensors=True)
     return vae.eval().requires_grad_(False)
 
 

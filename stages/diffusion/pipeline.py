@@ -82,9 +82,9 @@ class TilePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers carrie
         vae: Any,
         unet: Any,
         scheduler: Any,
-        latent_mean: Sequence[float] = (),
-        latent_std: Sequence[float] = (),
-        classes: Sequence[str] = (),
+        latent_mean: list[float] | None = None,
+        latent_std: list[float] | None = None,
+        classes: list[str] | None = None,
         size_px: int = 64,
         guidance_scale: float = 1.0,
         num_inference_steps: int = 20,
@@ -92,9 +92,9 @@ class TilePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers carrie
         super().__init__()
         self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
         self.register_to_config(
-            latent_mean=list(latent_mean),
-            latent_std=list(latent_std),
-            classes=list(classes),
+            latent_mean=latent_mean or [],
+            latent_std=latent_std or [],
+            classes=classes or [],
             size_px=size_px,
             guidance_scale=guidance_scale,
             num_inference_steps=num_inference_steps,

@@ -14,10 +14,13 @@ def build(
     layers: int,
     attention: tuple[bool, ...],
     generator: torch.Generator,
+    middle_attention: bool = True,
     norm_groups: int = 8,
     head_width: int = 32,
 ) -> UNet2DModel:
     """An untrained denoiser in float32 on the CPU; it predicts v = 0 until it is trained.
+
+    Step and class scale and shift the features after each normalisation (Dhariwal and Nichol 2021, section 3).
 
     Args:
         latent_shape: channels, height and width of a latent; each level after the first halves the side.
@@ -26,6 +29,7 @@ def build(
         layers: residual blocks per level on the way down (one more on the way up).
         attention: for each level, whether self-attention follows its blocks.
         generator: CPU generator of the initial weights.
+        middle_attention: whether self-attention stands between the way down and the way up.
         norm_groups: groups of every group normalisation.
         head_width: channels per attention head.
 
@@ -45,7 +49,9 @@ def build(
             norm_num_groups=norm_groups,
             attention_head_dim=head_width,
             num_class_embeds=classes + 1,
-            add_attention=attention[-1],
+            add_attention=middle_attention,
+            attn_norm_num_groups=norm_groups,
+            resnet_time_scale_shift="scale_shift",
         )
     unet = unet.to_empty(device="cpu")
     draw_weights(unet, generator)
