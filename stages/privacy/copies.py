@@ -15,7 +15,7 @@ Pixels = npt.NDArray[np.uint8]
 def oriented_name(pixels_hwc: Pixels) -> bytes:
     """A digest that is the same for the 8 orientations of a tile, and differs for any other picture."""
     turned = [np.rot90(pixels_hwc, k) for k in range(4)]
-    names = [hashlib.sha256(np.ascontiguousarray(view)) for tile in turned for view in (tile, tile[:, ::-1])]
+    names = [hashlib.sha256(np.ascontiguousarray(view).tobytes()) for tile in turned for view in (tile, tile[:, ::-1])]
     return min(name.digest() for name in names)
 
 

@@ -12,10 +12,13 @@ deal is one among equals, however the tiles depend on each other (Phipson and Sm
 Shapes: n audited tiles, g groups, s strata (classes), b deals of the roles, the first being the true one.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from stages.stats.intervals import Interval, percentiles
 
 Floats = npt.NDArray[np.float64]
 Deals = npt.NDArray[np.bool_]
@@ -72,7 +75,19 @@ class Comparison(NamedTuple):
 
     train_n: Floats
     control_n: Floats
-    p_value: float
+    statistic_b: Floats
+    """What is tested, under the true deal of the roles (first) and under others."""
+
+    @property
+    def p_value(self) -> float:
+        """The share of deals at least as extreme as the true one, which counts itself; one-sided."""
+        return float((self.statistic_b >= self.statistic_b[0] - 1e-12).mean())
+
+    def interval(self, tiles: Interval, level: float = 0.95) -> Interval:
+        """Widen an interval that knows only the sampling of tiles by the chance in which groups were trained on."""
+        low, high = percentiles(self.statistic_b - self.statistic_b.mean(), level)
+        value = float(self.statistic_b[0])
+        return Interval(value, value - math.hypot(value - tiles.low, high), value + math.hypot(tiles.high - value, low))
 
 
 def excess(hit_ng: npt.NDArray[np.bool_], groups: Groups, dealt_gb: Deals) -> Comparison:
@@ -83,14 +98,14 @@ def excess(hit_ng: npt.NDArray[np.bool_], groups: Groups, dealt_gb: Deals) -> Co
         groups: the groups and their true roles.
         dealt_gb: result of `deal_roles`; one-sided p-value of the mean of train − control.
     """
-    gap_b, first = [], None
-    for start in range(0, dealt_gb.shape[1], DEALS_AT_ONCE):
-        part_gb = dealt_gb[:, start : start + DEALS_AT_ONCE]
-        train_nb, control_nb = chance_of_hit(hit_ng, part_gb, groups), chance_of_hit(hit_ng, ~part_gb, groups)
-        gap_b.append((train_nb - control_nb).mean(0))
-        first = (train_nb[:, 0], control_nb[:, 0]) if first is None else first
-    assert first is not None
-    return Comparison(*first, rank_p_value(np.concatenate(gap_b)))
+    first_g1 = dealt_gb[:, :1]
+    train_n, control_n = (chance_of_hit(hit_ng, side_g1, groups)[:, 0] for side_g1 in (first_g1, ~first_g1))
+    return Comparison(train_n, control_n, gaps(hit_ng, groups, dealt_gb).mean(0))
+
+
+def gaps(hit_ng: npt.NDArray[np.bool_], groups: Groups, dealt_gb: Deals) -> Floats:
+    """What each tile adds to the excess under each deal, (n, b): its chance to hit train minus to hit control."""
+    return chance_of_hit(hit_ng, dealt_gb, groups) - chance_of_hit(hit_ng, ~dealt_gb, groups)
 
 
 def closer_to_train(similarity_ng: npt.NDArray[np.float32], groups: Groups, dealt_gb: Deals) -> Comparison:
@@ -99,13 +114,13 @@ def closer_to_train(similarity_ng: npt.NDArray[np.float32], groups: Groups, deal
     `train_n` is each tile's chance, averaged over all draws; without influence of the roles its mean is one half.
     """
     order_ng = np.argsort(-similarity_ng, axis=1, kind="stable")
-    share_b, first = [], None
+    gap_b, first = [], None
     for start in range(0, dealt_gb.shape[1], DEALS_AT_ONCE):
         closer_nb = _closer(order_ng, groups, dealt_gb[:, start : start + DEALS_AT_ONCE])
-        share_b.append(closer_nb.mean(0))
+        gap_b.append(2.0 * closer_nb.mean(0) - 1.0)
         first = closer_nb[:, 0] if first is None else first
     assert first is not None
-    return Comparison(first, 1.0 - first, rank_p_value(np.concatenate(share_b)))
+    return Comparison(first, 1.0 - first, np.concatenate(gap_b))
 
 
 def _closer(order_ng: npt.NDArray[np.int64], groups: Groups, dealt_gb: Deals) -> Floats:
@@ -118,7 +133,7 @@ def _closer(order_ng: npt.NDArray[np.int64], groups: Groups, dealt_gb: Deals) ->
     left_rs = np.stack([_count(~dealt_gb[:, 0], groups), _count(dealt_gb[:, 0], groups)])
     left_rsnb = np.broadcast_to(left_rs[:, :, None, None], (*left_rs.shape, n, deals)).copy()
     none_rnb = np.ones((2, n, deals))
-    closer_nb = np.zeros((n, deals))
+    closer_nb: Floats = np.zeros((n, deals))
     rows_n1, deals_1b = np.arange(n)[:, None], np.arange(deals)[None]
     for next_n in order_ng.T:
         role_nb = dealt_gb[next_n].astype(np.int64)
@@ -130,14 +145,10 @@ def _closer(order_ng: npt.NDArray[np.int64], groups: Groups, dealt_gb: Deals) ->
         none_rnb[role_nb, rows_n1, deals_1b] *= 1.0 - taken_nb
         if (none_rnb[0] * none_rnb[1]).max() < UNDECIDED:
             break
-    return closer_nb + 0.5 * none_rnb[0] * none_rnb[1]
+    closer_nb += 0.5 * none_rnb[0] * none_rnb[1]
+    return closer_nb
 
 
 def _count(members_g: npt.NDArray[np.bool_], groups: Groups) -> Floats:
     strata = int(groups.stratum_g.max()) + 1
     return np.bincount(groups.stratum_g[members_g], minlength=strata).astype(np.float64)
-
-
-def rank_p_value(statistic_b: Floats) -> float:
-    """The share of deals whose statistic is at least that of the true one, which stands first and is counted."""
-    return float((statistic_b >= statistic_b[0] - 1e-12).mean())

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.privacy.exchange import Comparison, Groups, deal_roles, rank_p_value
+from stages.privacy.exchange import Comparison, Groups, deal_roles
 from stages.privacy.similarity import Nearness
 
 Floats = npt.NDArray[np.float64]
@@ -67,9 +67,8 @@ def ratios(
     mean_4n = np.mean(true, axis=0)
     found = []
     for train, control in ((0, 1), (2, 3)):
-        gaps = [float((once[train] - once[control]).mean()) for once in other]
-        gap_b = np.array([float((mean_4n[train] - mean_4n[control]).mean()), *gaps])
-        found.append(Comparison(mean_4n[train], mean_4n[control], rank_p_value(gap_b)))
+        gaps = [float((once[train] - once[control]).mean()) for once in [mean_4n, *other]]
+        found.append(Comparison(mean_4n[train], mean_4n[control], np.array(gaps)))
     return Ratios(*found)
 
 

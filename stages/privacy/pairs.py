@@ -27,9 +27,7 @@ def draw(
     cell_h, cell_w = TILE_PX + TEXT_PX + 4, 3 * (TILE_PX + 2) + 2 * MARGIN_PX
     sheet = Image.new("RGB", (columns * cell_w, rows * cell_h + 3 * TEXT_PX + MARGIN_PX), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text(
-        (MARGIN_PX, 4), "PRIVATE: holds real tiles, must not leave the house. Most similar first.", fill=(170, 0, 0)
-    )
+    pen.text((MARGIN_PX, 4), "PRIVATE: real tiles, must not leave the house. Most similar first.", fill=(170, 0, 0))
     for number, (tiles, captions) in enumerate(zip(triples_k3hwc, captions_k3, strict=True)):
         left = (number % columns) * cell_w + MARGIN_PX
         top = (number // columns) * cell_h + 3 * TEXT_PX

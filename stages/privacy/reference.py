@@ -1,4 +1,4 @@
-"""The real tiles as the audits use them: described, grouped, calibrated, and freed of control groups that are no control.
+"""The real tiles as the audits use them: described, grouped, calibrated, freed of control groups that are none.
 
 Shapes: r real tiles, g groups, h and w pixels.
 """
@@ -85,4 +85,5 @@ def _strata(number_r: npt.NDArray[np.int64], label_r: npt.NDArray[np.int64]) -> 
     """The class of most tiles of each group, the first of equals."""
     votes_gs = np.zeros((int(number_r.max()) + 1, int(label_r.max()) + 1))
     np.add.at(votes_gs, (number_r, label_r), 1.0)
-    return votes_gs.argmax(1).astype(np.int64)
+    stratum_g: npt.NDArray[np.int64] = votes_gs.argmax(1)
+    return stratum_g

@@ -61,10 +61,10 @@ def orientations(img_nchw: Tensor) -> Tensor:
 
 
 def thumbnails(img_nchw: Tensor) -> Tensor:
-    """Shrunk to THUMB × THUMB with area weights, every channel centred, as unit vectors of d = 3 · THUMB²."""
+    """Shrunk to THUMB × THUMB with area weights, every channel centred, the whole of unit length: (n, c, p, p)."""
     small_ncpp = F.interpolate(img_nchw, size=(THUMB, THUMB), mode="bilinear", antialias=True)
     small_ncpp = small_ncpp - small_ncpp.mean((2, 3), keepdim=True)
-    return F.normalize(small_ncpp.flatten(1), dim=1, eps=1e-3)
+    return small_ncpp / small_ncpp.square().sum((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-3)
 
 
 def crops(img_nchw: Tensor) -> list[Tensor]:
@@ -85,37 +85,38 @@ def fit_description(img_rchw: Tensor, components: int) -> Description:
         img_rchw: all real tiles, train and control together.
         components: how many are kept; fewer where the tiles do not span as many.
     """
-    flat_od = torch.cat([thumbnails(turned) for turned in orientations(img_rchw)]).double()
-    variance_d, axes_dd = torch.linalg.eigh(flat_od.T @ flat_od / len(flat_od))
+    flat_nd = orientations(thumbnails(img_rchw)).flatten(0, 1).flatten(1)
+    variance_d, axes_dd = torch.linalg.eigh((flat_nd.T @ flat_nd / len(flat_nd)).double())
     keep = min(components, int((variance_d > 1e-8 * variance_d.max()).sum()))
     variance_k, axes_dk = variance_d.flip(0)[:keep], axes_dd.flip(1)[:, :keep]
     return Description((axes_dk * variance_k.clamp_min(1e-12) ** -0.25).float())
 
 
-def describe(description: Description, img_nchw: Tensor) -> Tensor:
-    """Unit vectors (n, k) of tiles; two of them multiply to the tiles' similarity. A tile of one colour gives 0."""
-    return F.normalize(thumbnails(img_nchw) @ description.basis_dk, dim=1, eps=1e-6)
+def describe(description: Description, thumb_ncpp: Tensor) -> Tensor:
+    """Unit vectors (n, k) of thumbnails; two multiply to their similarity. A tile of one colour gives 0."""
+    return F.normalize(thumb_ncpp.flatten(1) @ description.basis_dk, dim=1, eps=1e-6)
 
 
 def prepare(description: Description, img_rchw: Tensor, group_r: npt.NDArray[np.int64]) -> References:
     """Describe every view of the reference tiles; `group_r` holds 0 … g − 1, each at least once."""
     order_r = np.argsort(group_r, kind="stable")
-    views = torch.stack([describe(description, view) for view in crops(img_rchw)])
+    views = torch.stack([describe(description, thumbnails(view)) for view in crops(img_rchw)])
     return References(views[:, torch.from_numpy(order_r)], order_r, np.bincount(group_r))
 
 
 def nearness(description: Description, img_nchw: Tensor, references: References) -> Nearness:
     """The nearest tile of every group for every tile: similarity = max over 8 orientations and 6 crops."""
-    turned_onk = torch.stack([describe(description, turned) for turned in orientations(img_nchw)])
+    turned_onk = torch.stack([describe(description, turned) for turned in orientations(thumbnails(img_nchw))])
     starts_g = np.concatenate([[0], np.cumsum(references.sizes_g)[:-1]])
     similarity, tile = [], []
     for start in range(0, turned_onk.shape[1], ROWS_AT_ONCE):
         block_bk = turned_onk[:, start : start + ROWS_AT_ONCE].flatten(0, 1)
-        best_nr: Tensor | None = None
+        best_nr = torch.full((len(block_bk) // 8, len(references.order_r)), -1.0)
+        product_br = torch.empty(len(block_bk), len(references.order_r))  # reused: fresh pages cost more than sums
         for view_rk in references.views_vrk:
-            found_nr = (block_bk @ view_rk.T).unflatten(0, (8, -1)).amax(0)
-            best_nr = found_nr if best_nr is None else torch.maximum(best_nr, found_nr)
-        assert best_nr is not None
+            torch.mm(block_bk, view_rk.T, out=product_br)
+            for turned_nr in product_br.chunk(8):
+                torch.maximum(best_nr, turned_nr, out=best_nr)
         found = best_nr.numpy()
         by_group_ng = np.maximum.reduceat(found, starts_g, axis=1)
         similarity.append(by_group_ng)

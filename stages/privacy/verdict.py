@@ -86,8 +86,8 @@ RULES: tuple[Rule, ...] = (
         "REVIEW",
         lambda e, limits: e.audited < limits.tiles,
         lambda e, limits: (
-            f"Only {e.audited} released tiles were audited; below {limits.tiles} a rare leak can go unnoticed, so that a "
-            "person has to decide."
+            f"Only {e.audited} released tiles were audited; below {limits.tiles} a rare leak can go unnoticed, so "
+            "that a person has to decide."
         ),
     ),
     Rule(
@@ -115,8 +115,8 @@ RULES: tuple[Rule, ...] = (
         "REVIEW",
         lambda e, limits: e.twin_share > limits.twin_share,
         lambda e, _: (
-            f"{e.twin_share:.0%} of the control groups have near copies among the training tiles: the division into groups "
-            "does not keep people apart."
+            f"{e.twin_share:.0%} of the control groups have near copies among the training tiles: the division into "
+            "groups does not keep people apart."
         ),
     ),
     Rule(
@@ -130,8 +130,8 @@ RULES: tuple[Rule, ...] = (
         "REVIEW",
         lambda e, limits: e.power is not None and e.power < limits.power,
         lambda e, limits: (
-            f"The audit noticed planted copies in only {e.power:.0%} of the trials; {limits.power:.0%} are wanted. That it "
-            "found nothing means little."
+            f"The audit noticed planted copies in only {e.power:.0%} of the trials; {limits.power:.0%} are wanted. "
+            "That it found nothing means little."
         ),
     ),
     Rule(
@@ -139,8 +139,8 @@ RULES: tuple[Rule, ...] = (
         "REVIEW",
         lambda e, _: bool(e.false_alarms),
         lambda e, _: (
-            f"The audit also alarms on real tiles that were not trained on ({_names(e.false_alarms)}): the division into "
-            "groups leaks, or the alarm is false."
+            f"The audit also alarms on real tiles that were not trained on ({_names(e.false_alarms)}): the division "
+            "into groups leaks, or the alarm is false."
         ),
     ),
     Rule(
@@ -160,8 +160,8 @@ RULES: tuple[Rule, ...] = (
         "REVIEW",
         lambda e, _: e.common > 0,
         lambda e, _: (
-            f"{e.common} released tile(s) are as near to a control tile as to a training tile: probably a common picture, "
-            "but someone should look."
+            f"{e.common} released tile(s) are as near to a control tile as to a training tile: probably a common "
+            "picture, but someone should look."
         ),
     ),
 )

@@ -16,9 +16,10 @@ NOT_TESTED = (
 
 
 METHOD = (
-    "Train and control are compared with equal numbers of groups of every class (the average over all draws of that many "
-    "groups, computed exactly, or over seeded draws); p-values come from exchanging the roles of whole groups; intervals "
-    "from resampling whole groups. Thresholds come from control tiles. The chance of any false alarm among the tests "
+    "Train and control are compared with equal numbers of groups of every class (the average over all draws of that "
+    "many groups, computed exactly, or over seeded draws); p-values come from exchanging the roles of whole groups; "
+    "intervals from those exchanges together with a bootstrap of whole groups. "
+    "Thresholds come from control tiles. The chance of any false alarm among the tests "
     "that decide a NO-GO is held at the level by Holm's correction, and likewise among those that ask for a REVIEW."
 )
 
@@ -55,12 +56,12 @@ def _near(finding: Finding, tiles: int) -> str:
     count = round(finding.value * tiles)
     if count == 0:
         return (
-            "No released tile resembles a training tile more than unrelated tissue does; slightly changed training tiles "
-            "were planted to see whether they would be noticed (see power)."
+            "No released tile resembles a training tile more than unrelated tissue does; slightly changed training "
+            "tiles were planted to see whether they would be noticed (see power)."
         )
     return (
-        f"{count} of {tiles} released tiles resemble a training tile so closely that chance does not explain it; look at "
-        "the pairs."
+        f"{count} of {tiles} released tiles resemble a training tile so closely that chance does not explain it; look "
+        "at the pairs."
     )
 
 
