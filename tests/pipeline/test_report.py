@@ -204,6 +204,8 @@ def test_the_page_tells_every_reader_what_they_came_for(page: str) -> None:
         "KID against the val tiles did not fall",
         "histodistill run config.yaml --root ../.. --name demo",
         "2,100 MiB",
+        "real_14 real, chosen: random 2 2 2 6",
+        "infomap_14 synthetic, chosen: infomap · for release 14 14 14 42",
         "0.860 trained on as many real tiles instead (real_14)",
         "real test tiles 0.950 [0.920, 0.980] 0.950 [0.920, 0.980] –",
         "infomap_14 0.800 [0.770, 0.830] 0.800 [0.770, 0.830] 0.842 [0.812, 0.872]",
