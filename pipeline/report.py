@@ -183,9 +183,10 @@ def _sets(results: Mapping[str, Path]) -> list[tuple[str, str, list[int], int]]:
         if stage in ("candidates", "selection", "condensation"):
             table, classes = images.read_table(folder / "images")
             counts = [int((table["label"] == label).sum()) for label in range(len(classes))]
-            method = str(facts(results, node).get("method", "")).replace("_", " ")
-            kind = {"candidates": "synthetic", "selection": f"chosen: {method}", "condensation": f"condensed: {method}"}
-            found.append((name or stage, kind[stage], counts, sum(counts)))
+            of_node = facts(results, node)
+            method, real = str(of_node.get("method", "")), of_node.get("pixels") == "real"
+            kind = f"{'real' if real else 'synthetic'}{', chosen: ' if method else ''}{method}"
+            found.append((name or stage, kind, counts, sum(counts)))
     return found
 
 

@@ -29,6 +29,18 @@ REAL_TEST = "real test tiles"
 NETWORKS = {"convnet3": "ConvNet-3", "colour": "colour only"}
 
 
+WORDS = {
+    "alarm": "sets with planted copies on which the audit raised an alarm",
+    "planted_share": "share of each such set that was planted: training tiles, altered",
+    "seen_single": "single planted copies that were noticed",
+    "seen_by_change": "noticed, by how it was altered",
+    "no_copy_supports": "what finding no copy supports",
+    "audited": "released tiles audited",
+    "p_adjusted": "p",
+}
+"""Keys of an audit as people say them; others are said as they are."""
+
+
 class Estimate(NamedTuple):
     """A number with its interval."""
 
@@ -93,10 +105,12 @@ class Audit(NamedTuple):
     meaning: str
     reasons: list[str]
     tests: list[dict[str, str]]
+    """Of each test: name, meaning, outcome, its colour, and a cell for each of the columns."""
     columns: list[str]
     power: list[tuple[str, str]]
     untested: list[str]
-    facts: list[tuple[str, str]]
+    behind: list[tuple[str, str]]
+    """Everything else that the audit tells, as (what, value)."""
 
 
 def facts(results: Results, node: str) -> dict[str, Any]:
@@ -205,8 +219,10 @@ def estimate(value: Any) -> Estimate:
 def _flat(value: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
     """A nested mapping as (words, number) pairs."""
     pairs: list[tuple[str, str]] = []
-    for key, inner in value.items():
-        name = f"{above} {key}".strip().replace("_", " ")
+    known = list(WORDS)
+    for key in sorted(value, key=lambda k: known.index(k) if k in WORDS else len(known)):
+        inner = value[key]
+        name = ", ".join(part for part in (above, WORDS.get(key, key.replace("_", " "))) if part)
         if isinstance(inner, Mapping) and {"value", "low", "high"} <= inner.keys():
             pairs.append((name, str(estimate(inner))))
         elif isinstance(inner, Mapping):
@@ -225,7 +241,7 @@ def said(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if value and abs(value) < 0.001 else f"{value:.3f}".rstrip("0").rstrip(".")
     if isinstance(value, list):
-        return ", ".join(map(said, value))
+        return ", ".join(map(said, value)) or "none"
     return str(value)
 
 
@@ -241,8 +257,7 @@ def audits(results: Results, shipped: str | None) -> list[Audit]:
 
 def _audit(name: str, shipped: bool, audit: Mapping[str, Any]) -> Audit:
     tests = [_test(test) for test in audit.get("tests", [])]
-    columns = [c for c in ("found", "control", "guess") if any(t[c] != "–" for t in tests)]
-    power = audit.get("power") or {}
+    told = ("verdict", "reasons", "tests", "power", "not_tested")
     return Audit(
         selection=name,
         shipped=shipped,
@@ -250,22 +265,24 @@ def _audit(name: str, shipped: bool, audit: Mapping[str, Any]) -> Audit:
         meaning=VERDICTS.get(str(audit["verdict"]), ""),
         reasons=[str(reason) for reason in audit.get("reasons", [])],
         tests=tests,
-        columns=columns,
-        power=_flat(power) if isinstance(power, Mapping) else [("power", said(power))],
+        columns=[c for c in ("found", "control", "guess", "p") if any(t[c] != "–" for t in tests)],
+        power=_flat(audit.get("power") or {}),
         untested=[str(line) for line in audit.get("not_tested", [])],
-        facts=[(k.replace("_", " "), said(v)) for k, v in audit.items() if isinstance(v, int | float | str)][:12],
+        behind=_flat({key: value for key, value in audit.items() if key not in told}),
     )
 
 
 def _test(test: Mapping[str, Any]) -> dict[str, str]:
     """One test of an audit, every cell as text."""
     low, high = test.get("low"), test.get("high")
-    passed = test.get("passed")
+    passed, decides = test.get("passed"), test.get("decides", "NO-GO")
     return {
         "name": str(test["name"]).replace("_", " "),
         "meaning": str(test.get("meaning", "")),
         "found": said(test.get("value")) + ("" if low is None or high is None else f" [{said(low)}, {said(high)}]"),
         "control": said(test.get("control")),
         "guess": said(test.get("guess")),
-        "outcome": "not run" if passed is None else ("passed" if passed else "failed"),
+        "p": said(test.get("p_adjusted")),
+        "outcome": "not run" if passed is None else ("passed" if passed else "alarm"),
+        "colour": decides if passed is False else "",
     }

@@ -140,7 +140,7 @@ def curve(xs: Sequence[float], ys: Sequence[float], name: str) -> Markup:
     places = ticks(*y_domain, about=3)
     grid = Markup("").join(
         Markup('<line class="guide" x1="0" x2="100%" y1="{0:.2f}%" y2="{0:.2f}%"/>'
-               '<text x="2" y="{0:.2f}%" dy="-3">{1}</text>').format(100 - y_domain.percent(value), word)
+               '<text x="100%" y="{0:.2f}%" dy="-3">{1}</text>').format(100 - y_domain.percent(value), word)
         for value, word in zip(places, _words(places), strict=True)
     )  # fmt: skip
     dots = Markup("")

@@ -1,6 +1,6 @@
 """What the report shows: tiles side by side, the map of communities, training curves. For the template.
 
-Real tiles come from the role `val` alone (the pairs of an audit excepted, which the audit's own stage drew).
+Real tiles come from the role `val` alone, but for pictures that a stage drew itself: reconstructions, nearest pairs.
 Every function takes the result folders by node and returns None (or nothing) where what it needs is not there yet.
 """
 

@@ -92,11 +92,12 @@ def make_benchmark(folder: Path, value: float, number: int, networks: tuple[str,
 
 def make_audit(folder: Path, verdict: str) -> None:
     bad = verdict == "NO-GO"
-    test = estimate(0.2 if bad else 0.01) | {"control": 0.01, "guess": 0.05, "passed": not bad}
-    tests = [{"name": "near_copies", "meaning": "How many tiles are nearly a training tile."} | test]
+    test = estimate(0.2 if bad else 0.01) | {"control": 0.01, "guess": 0.05, "p_adjusted": 0.00012, "passed": not bad}
+    words = {"name": "near_copies", "meaning": "How many tiles are nearly a training tile.", "decides": "NO-GO"}
     reasons = ["2 tiles are copies of training tiles."] if bad else ["fewer than 300 tiles were audited"]
-    power = {"planted": 0.05, "found": estimate(0.9)}
-    facts = {"verdict": verdict, "reasons": reasons, "tests": tests, "power": power}
+    power = {"alarm": estimate(0.9), "planted_share": 0.05, "seen_by_change": {"mirrored": 1.0, "cropped": 0.125}}
+    facts = {"verdict": verdict, "reasons": reasons, "tests": [test | words], "power": power, "audited": 42}
+    facts |= {"control": {"control_groups": 80, "alarms_on_hold_out": []}, "not_tested": ["attacks on the model"]}
     store.write_json(folder / "audit.json", facts)
     store.write_bytes(folder / "pairs.png", images.png(np.zeros((20, 40, 3), np.uint8)))
 
@@ -200,10 +201,16 @@ def test_the_page_tells_every_reader_what_they_came_for(page: str) -> None:
         "0.840 [0.810, 0.870]",
         "95% interval 0.810 to 0.870",
         "How many tiles are nearly a training tile.",
+        "0.01 [-0.02, 0.04] 0.01 0.05 0.00012",
         "fewer than 300 tiles were audited",
+        "noticed, by how it was altered, cropped 0.125",
+        "control, alarms on hold out none control, control groups 80",
+        "Not tested attacks on the model The nearest pairs",
         "KID against the val tiles did not fall",
         "histodistill run config.yaml --root ../.. --name demo",
         "2,100 MiB",
+        "real_14 real, chosen: random 2 2 2 6",
+        "infomap_14 synthetic, chosen: infomap · for release 14 14 14 42",
         "0.860 trained on as many real tiles instead (real_14)",
         "real test tiles 0.950 [0.920, 0.980] 0.950 [0.920, 0.980] –",
         "infomap_14 0.800 [0.770, 0.830] 0.800 [0.770, 0.830] 0.842 [0.812, 0.872]",
@@ -244,7 +251,7 @@ def test_a_forbidding_audit_is_what_one_sees_first(results: Results, tmp_path: P
     text = text_of(report.render(results | {"audit_images/infomap_14": tmp_path}, about(results)))
     assert re.search(r"It stays inside.{0,250}NO-GO The image tests found what must not be shared", text)
     assert "Nothing is released." in text and "results/release/dataset" not in text
-    assert "2 tiles are copies of training tiles." in text and " failed " in text
+    assert "2 tiles are copies of training tiles." in text and " alarm " in text
 
 
 def test_hostile_names_are_shown_not_obeyed(tmp_path: Path) -> None:
