@@ -28,7 +28,7 @@ class AutoencoderSettings(Settings):
     """`folder` takes a given one as it is, `finetune` goes on from it, `train` starts afresh. Only `folder` lets a
     private denoiser stand on an autoencoder that never saw a private tile."""
     folder: InputPath | None = None
-    """A diffusers AutoencoderTiny or AutoencoderKL (config.json and safetensors); for `folder` and `finetune`."""
+    """A diffusers AutoencoderDC, AutoencoderTiny or AutoencoderKL (config.json and safetensors); for `folder` and `finetune`."""
     scale: Literal["folder", "own"] = "folder"
     """Mean and spread of the latents: `folder` as the given folder's latents.json says (public data), `own` as this
     run's train tiles say. `train` and `finetune` always measure their own."""
@@ -36,19 +36,21 @@ class AutoencoderSettings(Settings):
     """Turns and mirrors of each tile that are cached."""
     multiple: int = Field(4, ge=1, le=64)
     """Tiles are mirrored at the border until the side of a latent is a multiple of this; 4 lets a denoiser halve twice."""
-    downsampling: Literal[1, 2, 4, 8, 16] = 4
+    downsampling: Literal[4, 8] = 4
     """Side of a tile over side of its latent; for `train`."""
     latent_channels: int = Field(4, ge=1, le=64)
     """Channels of a latent; for `train`."""
-    width: int = Field(48, ge=4, le=512)
-    """Channels of every hidden layer; for `train`."""
-    blocks: int = Field(2, ge=1, le=8)
-    """Residual blocks at each resolution; for `train`."""
-    steps: int = Field(2000, ge=1, le=1_000_000)
+    width: int = Field(128, ge=64, le=1024, multiple_of=16)
+    """Channels of the hidden layers at a quarter of the tile's side and below; for `train`."""
+    blocks: tuple[int, ...] = (1, 3)
+    """Residual blocks at each halving of the side, the finest first, for encoder and decoder alike; for `train`."""
+    pca_tiles: int = Field(400, ge=0, le=100_000)
+    """Tiles on which a block PCA is fitted that the network starts from; 0 for a random start; for `train`."""
+    steps: int = Field(4000, ge=1, le=1_000_000)
     """Training steps; for `train` and `finetune`."""
-    batch: int = Field(32, ge=1, le=4096)
-    """Tiles per training step."""
-    learning_rate: float = Field(1e-3, gt=0, le=1)
+    batch: int = Field(8, ge=1, le=4096)
+    """Tiles per training step, drawn so that every class has the same share."""
+    learning_rate: float = Field(6e-4, gt=0, le=1)
     """Highest learning rate of Adam."""
     warmup: int = Field(100, ge=0, le=100_000)
     """Training steps over which the learning rate rises."""
@@ -61,6 +63,8 @@ class AutoencoderSettings(Settings):
     def _folder_is_there(self) -> "AutoencoderSettings":
         if self.mode != "train" and self.folder is None:
             raise ValueError(f"mode {self.mode!r} needs `folder`, a diffusers autoencoder; or set mode to 'train'")
+        if self.mode == "train" and self.folder is not None:
+            raise ValueError("mode 'train' starts afresh and takes no `folder`; set mode to 'finetune' to go on from it")
         return self
 
 
@@ -172,20 +176,13 @@ def _train(settings: AutoencoderSettings, train: images.ImageSet, out: Path, see
 
     from stages import training
     from stages.diffusion import autoencoder as science
+    from stages.diffusion.pca_start import start_as_pca
     from stages.diffusion.views import pad
     from stages.streams import torch_stream
 
-    levels = settings.downsampling.bit_length()
-    if settings.mode == "train":
-        blocks = (settings.blocks,) * levels
-        weights = torch_stream(seed, "weights")
-        vae = science.build(settings.latent_channels, settings.downsampling, settings.width, blocks, blocks, weights)
-    else:
-        vae = models.read_vae(_given(settings)).requires_grad_(True)
-        if type(vae).__name__ != "AutoencoderTiny":
-            raise UserError(
-                f"Only an AutoencoderTiny can be fine-tuned; {settings.folder} holds a {type(vae).__name__}."
-            )
+    vae = models.read_vae(_given(settings)).requires_grad_(True) if settings.folder else _untrained(settings, seed)
+    if type(vae).__name__ == "AutoencoderKL":
+        raise UserError(f"An AutoencoderKL cannot be fine-tuned here ({settings.folder}); take it as it is.")
     recipe = science.Recipe(
         steps=settings.steps,
         batch=settings.batch,
@@ -198,7 +195,11 @@ def _train(settings: AutoencoderSettings, train: images.ImageSet, out: Path, see
     side = _padded(settings, vae, train.pixels_nhwc)
     tiles_nchw = pad(_tensor(train.pixels_nhwc).float(), side).to(torch.uint8)
     odds_n = torch.tensor(1.0 / np.bincount(train.labels_n)[train.labels_n], dtype=torch.float32)
-    state = science.start(vae.to(compute.device()).train(), recipe)
+    if settings.mode == "train" and settings.pca_tiles:
+        pick_m = torch.multinomial(odds_n, settings.pca_tiles, replacement=True, generator=torch_stream(seed, "pca"))
+        start_as_pca(vae, science.to_float(tiles_nchw[pick_m]))
+    vae = vae.to(compute.device(), memory_format=torch.channels_last)
+    state = science.start(vae.train(), recipe)
 
     def step(k: int) -> dict[str, float]:
         state.step = k
@@ -207,6 +208,17 @@ def _train(settings: AutoencoderSettings, train: images.ImageSet, out: Path, see
 
     curves = training.train(out, "autoencoder", settings.steps, step, {"vae": vae}, {"vae": state.optimiser})
     return vae.eval().requires_grad_(False), curves
+
+
+def _untrained(settings: AutoencoderSettings, seed: int) -> Any:
+    """The network that `train` begins with."""
+    from stages.diffusion import autoencoder as science
+    from stages.streams import torch_stream
+
+    weights = torch_stream(seed, "weights")
+    return science.build(
+        settings.latent_channels, settings.downsampling, settings.width, settings.blocks, settings.blocks, weights
+    )
 
 
 def _reconstruct(vae: Any, train: images.ImageSet, tiles: Path, side: int, out: Path) -> dict[str, float]:

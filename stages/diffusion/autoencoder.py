@@ -205,7 +205,7 @@ def draw_batch(tiles_nchw: Tensor, odds_n: Tensor, recipe: Recipe, generator: to
 def add_latent_noise(z_bchw: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Add normal noise of a standard deviation drawn per tile from [0, strength]: samplers are inexact."""
     level = strength * torch.rand(z_bchw.shape[0], 1, 1, 1, generator=generator)
-    return z_bchw + (level * torch.randn(z_bchw.shape, generator=generator)).to(z_bchw.dtype)
+    return z_bchw + (level * torch.randn(z_bchw.shape, generator=generator)).to(z_bchw)
 
 
 def unit_penalty(z_bchw: Tensor) -> Tensor:
