@@ -398,3 +398,11 @@ def test_the_page_is_no_wider_than_its_window(page: str, tmp_path: Path, width: 
     done = chromium(tmp_path, f"<!doctype html><title></title>{outer}", "--dump-dom", "--window-size=1600,900")
     title = re.search(r"<title>(\d+)</title>", done.stdout)
     assert title and int(title[1]) <= width
+
+
+def test_a_whole_run_leaves_no_part_empty(tiny_root: Path) -> None:
+    text = text_of((tiny_root / "runs" / "tiny" / "report.html").read_text())
+    assert "It appears here once that step is done" not in text
+    assert "steps are done" not in text and "Nothing is released" not in text
+    for words in ("for release", "Do the labels hold?", "Would it have noticed a copy?", "The nearest pairs", "timm"):
+        assert words in text, words
