@@ -1,8 +1,6 @@
 """The report, from results in the stages' formats: whole, partial, forbidding, hostile names, in a browser."""
 
-import base64
 import html
-import io
 import re
 import shutil
 import subprocess
@@ -14,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from pipeline import report
 from stages import images, store
@@ -309,27 +306,6 @@ def test_every_dot_has_its_own_thumbnail(page: str) -> None:
     dots = re.findall(r'data-p="(\d+)" data-s="candidate (\d+) · ([^"]*)"', page)
     assert len(dots) == 60 and all(place == row for place, row, _ in dots)
     assert sum("· chosen: quota" in says for _, _, says in dots) == 42
-
-
-def test_thumbnails_lie_row_by_row() -> None:
-    from pipeline import report_pictures as pictures
-
-    tiles = [np.full((8, 8, 3), 50 * number, np.uint8) for number in range(5)]
-    sheet = pictures.sprites(tiles)
-    assert (sheet.edge_px, sheet.across, sheet.width_px, sheet.height_px) == (8, 3, 24, 16)
-    grey_hw = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet.uri.partition(",")[2]))).convert("L"))
-    assert np.allclose(grey_hw[4::8, 4::8], [[0, 50, 100], [150, 200, 0]], atol=2)
-
-
-def test_large_pictures_are_made_small(tmp_path: Path) -> None:
-    from pipeline import report_pictures as pictures
-
-    noise_hwc = np.random.default_rng(0).integers(0, 255, (900, 900, 3), dtype=np.uint8)
-    (tmp_path / "pairs.png").write_bytes(images.png(noise_hwc))
-    uri = pictures.figure(tmp_path / "pairs.png")
-    assert uri and uri.startswith("data:image/jpeg") and len(uri) < pictures.LARGEST_FIGURE_BYTES * 1.4
-    assert pictures.figure(tmp_path / "none.png") is None
-    assert len(pictures.tile(noise_hwc, "").uri) < 60_000
 
 
 def chromium(folder: Path, page: str, *flags: str) -> subprocess.CompletedProcess[str]:
