@@ -216,20 +216,20 @@ def estimate(value: Any) -> Estimate:
     return Estimate(float(value["value"]), float(value["low"]), float(value["high"]))
 
 
-def _flat(value: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """A nested mapping as (words, number) pairs."""
-    pairs: list[tuple[str, str]] = []
+def _flat(value: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A mapping as (words, value) pairs; a mapping within it becomes one value."""
     known = list(WORDS)
-    for key in sorted(value, key=lambda k: known.index(k) if k in WORDS else len(known)):
-        inner = value[key]
-        name = ", ".join(part for part in (above, WORDS.get(key, key.replace("_", " "))) if part)
-        if isinstance(inner, Mapping) and {"value", "low", "high"} <= inner.keys():
-            pairs.append((name, str(estimate(inner))))
-        elif isinstance(inner, Mapping):
-            pairs += _flat(inner, name)
-        else:
-            pairs.append((name, said(inner)))
-    return pairs
+    keys = sorted(value, key=lambda k: known.index(k) if k in WORDS else len(known))
+    return [(WORDS.get(key, key.replace("_", " ")), _worded(value[key])) for key in keys]
+
+
+def _worded(value: Any) -> str:
+    """A JSON value, an estimate or a nested mapping as people write it."""
+    if not isinstance(value, Mapping):
+        return said(value)
+    if {"value", "low", "high"} <= value.keys():
+        return str(estimate(value))
+    return " · ".join(f"{key.replace('_', ' ')} {_worded(inner)}" for key, inner in value.items())
 
 
 def said(value: Any) -> str:

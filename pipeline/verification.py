@@ -25,7 +25,7 @@ def verify(folder: Path) -> list[str]:
 
 def _verify_run(folder: Path) -> list[str]:
     findings = []
-    root = folder.parent.parent
+    root = folder.resolve().parent.parent
     for node, entry in store.read_json(folder / "run.json")["nodes"].items():
         place = root / "store" / node.partition("/")[0] / entry["folder"]
         seal = seals.read(place)
