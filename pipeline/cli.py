@@ -70,8 +70,10 @@ def run(
 
     with logs.to(this.folder):
         store.write_text(this.folder / "config.yaml", dump(config))
-        runner.go(this, chosen, engine.make(workers), again)
-        page = report.write(this, steps, config)
+        try:
+            runner.go(this, chosen, engine.make(workers), again)
+        finally:  # a report of what there is, also when the audit forbids the release or a stage fails
+            page = report.write(this, steps, config)
     release = this.folder / "results" / "release" / "dataset"
     if release.exists() and any(step.stage == "release" for step in chosen):
         print(f"release: {release}")

@@ -7,20 +7,20 @@ from typing import Annotated, Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
+
 from stages.audit_images import AuditImagesSettings
 from stages.autoencoder import AutoencoderSettings
 from stages.benchmark import BenchmarkSettings
 from stages.candidates import CandidatesSettings
 from stages.condensation import CondensationSettings
+from stages.contracts import UserError
 from stages.denoiser import DenoiserSettings
 from stages.embedding import EmbeddingSettings
 from stages.judge import JudgeSettings
 from stages.release import ReleaseSettings
 from stages.selection import SelectionSettings
-from stages.tiles import TilesSettings
-
-from stages.contracts import UserError
 from stages.settings import Settings, is_external
+from stages.tiles import TilesSettings
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 """Name of a selection or a condensation: small letters, digits and underscores."""

@@ -82,10 +82,23 @@ def code_of(module: str) -> dict[str, str]:
 
 def _source(name: str) -> tuple[ast.Module, str, Path]:
     """Syntax tree of a module, the package its relative imports start from, and the folder it lies in."""
-    spec = importlib.util.find_spec(name)
-    assert spec is not None and spec.origin is not None, name
-    package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
-    return ast.parse(Path(spec.origin).read_text()), package, Path(spec.origin).parent
+    path = _file(name)
+    assert path is not None, name
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    return ast.parse(path.read_text()), package, path.parent
+
+
+@functools.cache
+def _file(name: str) -> Path | None:
+    """The source file of a module, found without importing what lies above it; None where there is none."""
+    top, *rest = name.split(".")
+    if top not in _OWN:
+        spec = importlib.util.find_spec(name)
+        return Path(spec.origin) if spec is not None and spec.origin is not None else None
+    spec = importlib.util.find_spec(top)
+    assert spec is not None and spec.origin is not None, top
+    place = Path(spec.origin).parent.joinpath(*rest)
+    return next((p for p in (place / "__init__.py", place.with_name(place.name + ".py")) if p.is_file()), None)
 
 
 def _data_files(tree: ast.Module, folder: Path) -> list[Path]:
@@ -126,16 +139,8 @@ def _imports(tree: ast.Module, package: str) -> list[str]:
                 base = ".".join(parts[: len(parts) - node.level + 1] + ([base] if base else []))
             names.append(base)
             if base.split(".")[0] in _OWN:
-                names += [name for alias in node.names if _is_module(name := f"{base}.{alias.name}")]
+                names += [name for alias in node.names if _file(name := f"{base}.{alias.name}")]
     return names
-
-
-@functools.cache
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def external_digest(path: Path, root: Path) -> str:

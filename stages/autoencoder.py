@@ -28,14 +28,14 @@ class AutoencoderSettings(Settings):
     """`folder` takes a given one as it is, `finetune` goes on from it, `train` starts afresh. Only `folder` lets a
     private denoiser stand on an autoencoder that never saw a private tile."""
     folder: InputPath | None = None
-    """A diffusers AutoencoderDC, AutoencoderTiny or AutoencoderKL (config.json and safetensors); for `folder` and `finetune`."""
+    """A diffusers folder (AutoencoderDC, AutoencoderTiny or AutoencoderKL); for `folder` and `finetune`."""
     scale: Literal["folder", "own"] = "folder"
     """Mean and spread of the latents: `folder` as the given folder's latents.json says (public data), `own` as this
     run's train tiles say. `train` and `finetune` always measure their own."""
     views: Literal[1, 2, 4, 8] = 8
     """Turns and mirrors of each tile that are cached."""
     multiple: int = Field(4, ge=1, le=64)
-    """Tiles are mirrored at the border until the side of a latent is a multiple of this; 4 lets a denoiser halve twice."""
+    """Tiles are mirrored at the border until the latent's side is a multiple of this; 4 lets a denoiser halve twice."""
     downsampling: Literal[4, 8] = 4
     """Side of a tile over side of its latent; for `train`."""
     latent_channels: int = Field(4, ge=1, le=64)
@@ -64,7 +64,9 @@ class AutoencoderSettings(Settings):
         if self.mode != "train" and self.folder is None:
             raise ValueError(f"mode {self.mode!r} needs `folder`, a diffusers autoencoder; or set mode to 'train'")
         if self.mode == "train" and self.folder is not None:
-            raise ValueError("mode 'train' starts afresh and takes no `folder`; set mode to 'finetune' to go on from it")
+            raise ValueError(
+                "mode 'train' starts afresh and takes no `folder`; set mode to 'finetune' to go on from it"
+            )
         return self
 
 

@@ -1,4 +1,4 @@
-"""A tiny chain tiles -> autoencoder -> denoiser -> candidates, made once, and stages run in processes that are killed."""
+"""A tiny chain tiles -> autoencoder -> denoiser -> candidates, made once, and stages in processes that are killed."""
 
 import os
 import signal
@@ -44,7 +44,16 @@ class Chain(NamedTuple):
 
 
 AUTOENCODER = autoencoder.AutoencoderSettings(
-    mode="train", steps=6, width=64, blocks=(1, 1), pca_tiles=16, batch=4, views=2, warmup=1, precision="no", latent_channels=2
+    mode="train",
+    steps=6,
+    width=64,
+    blocks=(1, 1),
+    pca_tiles=16,
+    batch=4,
+    views=2,
+    warmup=1,
+    precision="no",
+    latent_channels=2,
 )
 DENOISER = denoiser.DenoiserSettings(
     widths=(8, 16),

@@ -92,9 +92,13 @@ def test_fine_tuning_starts_from_the_folder_and_moves(chain: Any, tmp_path: Path
     assert store.read_json(out / "facts.json")["scale_measured_on"] == "the run's own train tiles"
 
 
-def test_tiles_of_28_px_are_padded_to_a_side_the_denoiser_can_halve(tmp_path: Path, run_a_stage: Any, tiles_of: Any) -> None:
+def test_tiles_of_28_px_are_padded_to_a_side_the_denoiser_can_halve(
+    tmp_path: Path, run_a_stage: Any, tiles_of: Any
+) -> None:
     tiles = tiles_of(tmp_path / "tiles", 28)
-    settings = AutoencoderSettings(mode="train", steps=1, width=64, blocks=(1, 1), pca_tiles=16, batch=2, views=1, warmup=0)
+    settings = AutoencoderSettings(
+        mode="train", steps=1, width=64, blocks=(1, 1), pca_tiles=16, batch=2, views=1, warmup=0
+    )
     out = run_a_stage(autoencoder.run, settings, {"tiles": tiles}, tmp_path / "out")
     facts = store.read_json(out / "facts.json")
     assert (facts["size_px"], facts["padded_px"], facts["latent_shape"]) == (28, 32, [4, 8, 8])
@@ -112,9 +116,7 @@ def test_killed_and_run_again_it_gives_the_same_bytes(
     settings = autoencoder_settings.model_copy(update={"steps": 60})
     whole = run_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, tmp_path / "whole")
     checkpoint = store.work_folder(out) / "autoencoder.safetensors"
-    status = kill_a_stage(
-        autoencoder.run, settings, {"tiles": chain.tiles}, out, checkpoint.exists, signal.SIGKILL
-    )
+    status = kill_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, out, checkpoint.exists, signal.SIGKILL)
     assert status == -signal.SIGKILL and not out.exists()
     run_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, out)
     assert store.digest_folder(out) == store.digest_folder(whole)
