@@ -8,13 +8,15 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 
 from stages import compute, progress, store
 from stages.contracts import Interrupted
+
+if TYPE_CHECKING:
+    import torch
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
@@ -24,8 +26,8 @@ def train(
     what: str,
     steps: int,
     step: Callable[[int], Mapping[str, float]],
-    modules: Mapping[str, torch.nn.Module],
-    optimizers: Mapping[str, torch.optim.Optimizer],
+    modules: "Mapping[str, torch.nn.Module]",
+    optimizers: "Mapping[str, torch.optim.Optimizer]",
     main: bool = True,
 ) -> pd.DataFrame:
     """Call `step(k)` for k = 0 … `steps` − 1, continuing from the checkpoint beside `out` if there is one.
@@ -65,10 +67,12 @@ def train(
 def save(
     path: Path,
     rows: list[dict[str, float]],
-    modules: Mapping[str, torch.nn.Module],
-    optimizers: Mapping[str, torch.optim.Optimizer],
+    modules: "Mapping[str, torch.nn.Module]",
+    optimizers: "Mapping[str, torch.optim.Optimizer]",
 ) -> None:
     """Write weights, optimiser states and curves as one safetensors file, whole."""
+    import torch
+
     tensors: dict[str, torch.Tensor] = {}
     for name, module in modules.items():
         tensors |= {f"module/{name}/{key}": value.clone() for key, value in module.state_dict().items()}
@@ -83,7 +87,7 @@ def save(
 
 
 def restore(
-    path: Path, modules: Mapping[str, torch.nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+    path: Path, modules: "Mapping[str, torch.nn.Module]", optimizers: "Mapping[str, torch.optim.Optimizer]"
 ) -> list[dict[str, float]]:
     """Read a checkpoint back into `modules` and `optimizers`; returns the curves so far."""
     tensors = store.read_tensors(path)

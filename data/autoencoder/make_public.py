@@ -1,7 +1,8 @@
 """Gather the public tiles that the shipped autoencoder is trained on into one Parquet file.
 
-    python data/autoencoder/make_public.py lc25000_lung_64.parquet pbc_blood_64.parquet CMU-1-Small-Region.svs public.parquet
+    python data/autoencoder/make_public.py LUNG.parquet BLOOD.parquet SLIDE.svs public.parquet
 
+LUNG is lc25000_lung_64.parquet, BLOOD pbc_blood_64.parquet, SLIDE CMU-1-Small-Region.svs (all public).
 Labels are sources, and a batch takes the same share of each: the slide at four scales, lung in three classes (the 200
 public originals of data/sample/roles.csv alone), blood (the train rows). So slide : lung : blood is 4 : 3 : 1.
 """
