@@ -38,7 +38,7 @@ class BenchmarkSettings(Settings):
     """Optimiser steps of each training."""
     batch: int = Field(32, ge=1)
     """Images per step, class-balanced."""
-    learning_rates: tuple[float, ...] = Field((1e-3,), min_length=1)
+    learning_rates: tuple[float, ...] = Field((3e-3,), min_length=1)
     """Peak learning rates of AdamW; where there are several, val chooses one by the mean loss over the seeds."""
     weight_decay: float = Field(0.05, ge=0, le=1)
     """Weight decay of AdamW, per step and unit of learning rate."""
@@ -48,6 +48,8 @@ class BenchmarkSettings(Settings):
     """Augmentation: largest shift along each axis, in pixels of `image_px`."""
     jitter: float = Field(0.2, ge=0, le=1)
     """Augmentation: largest change of contrast and of each channel, in standard deviations of the pixels."""
+    views: Literal[1, 4, 8] = 4
+    """Predictions are means over so many views of a tile: as it is, its flips, its transpositions."""
     precision: Literal["no", "bf16"] = "bf16"
     """bf16: the forward pass in bfloat16 where the processor has it, otherwise as "no", in float32."""
     colour_penalties: tuple[float, ...] = Field((0.01, 0.1, 1.0, 10.0, 100.0), min_length=1)
@@ -212,7 +214,7 @@ def _train(
             course.modules,
             {"network": course.optimizer},
         )
-        p_nk = protocol.predict(course.best.network, val.pixels_nhwc, plan, course.device)
+        p_nk = protocol.predict(course.best.network, val.pixels_nhwc, plan, course.device, settings.views)
     weights = {name: tensor.cpu().numpy() for name, tensor in course.best.network.state_dict().items()}
     return _Trained(unit, weights, p_nk, float(course.best.loss), int(course.best.step), curves)
 
@@ -240,7 +242,8 @@ def _predict(settings: BenchmarkSettings, plan: "Plan", chosen: list[_Trained], 
         for part in chosen:
             network = networks.build(_network_facts(settings, plan, part.val_p_nk.shape[1]))
             network.load_state_dict({name: torch.from_numpy(array) for name, array in part.weights.items()})
-            parts.append(protocol.predict(network.to(compute.device()), small_nhwc, plan, compute.device()))
+            network.to(compute.device())
+            parts.append(protocol.predict(network, small_nhwc, plan, compute.device(), settings.views))
     return np.stack(parts)
 
 

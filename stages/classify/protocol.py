@@ -144,10 +144,11 @@ def cycle(k: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (k + 1 - warm) / (steps + 1 - warm)))
 
 
-@torch.no_grad()
-def predict(network: nn.Module, pixels_nhwc: Pixels, plan: Plan, device: torch.device) -> npt.NDArray[np.float64]:
-    """Class probabilities in evaluation mode, n × k, without augmentation, in the precision of training."""
-    return probabilities(network, pixels_nhwc, plan.mean, plan.std, device, plan.bf16)
+def predict(
+    network: nn.Module, pixels_nhwc: Pixels, plan: Plan, device: torch.device, views: int = 1
+) -> npt.NDArray[np.float64]:
+    """Class probabilities as `probabilities` gives them, with the normalisation and the precision of the training."""
+    return probabilities(network, pixels_nhwc, plan.mean, plan.std, device, plan.bf16, views)
 
 
 @torch.no_grad()
@@ -158,15 +159,31 @@ def probabilities(
     std: Sequence[float],
     device: torch.device,
     bf16: bool = False,
+    views: int = 1,
 ) -> npt.NDArray[np.float64]:
-    """Class probabilities of `network` in evaluation mode, n × k; one softmax, in float64."""
+    """Class probabilities of `network` in evaluation mode, n × k; one softmax, in float64.
+
+    Args:
+        network: any of `networks.build`.
+        pixels_nhwc: tiles of the size the network takes.
+        mean: of each channel, as in training.
+        std: of each channel, as in training.
+        device: where the network is.
+        bf16: whether the forward pass is in bfloat16.
+        views: the mean is taken over the first so many symmetries of the square (`augment.dihedral`): 1 the tile as
+            it is, 4 with its flips, 8 with its transpositions too.
+    """
     network.eval()
     parts: list[Tensor] = []
     for start in range(0, len(pixels_nhwc), EVALUATION_BATCH):
         img_bchw = networks.normalise(pixels_nhwc[start : start + EVALUATION_BATCH], mean, std).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits_bk = network(img_bchw)
-        parts.append(logits_bk.double().softmax(1).cpu())
+        p_vbk: list[Tensor] = []
+        for view in range(views):
+            view_bchw = augment.dihedral(img_bchw, torch.full((len(img_bchw),), view)) if view else img_bchw
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                logits_bk = network(view_bchw)
+            p_vbk.append(logits_bk.double().softmax(1).cpu())
+        parts.append(torch.stack(p_vbk).mean(0))
     return cast(npt.NDArray[np.float64], torch.cat(parts).numpy())
 
 
@@ -197,7 +214,7 @@ def channel_statistics(pixels_nhwc: Pixels) -> tuple[list[float], list[float]]:
 
 
 def resize(pixels_nhwc: Pixels, size_px: int) -> Pixels:
-    """Square tiles at `size_px`: each new pixel is the mean of the area it covers."""
+    """Square tiles at `size_px`: each new pixel is the mean of the area it covers, to one grey level."""
     if pixels_nhwc.shape[1:3] == (size_px, size_px):
         return pixels_nhwc
     box = Image.Resampling.BOX

@@ -72,7 +72,8 @@ def draw_weights(units: int, generator: np.random.Generator, resamples: int) -> 
     """How often each of `units` is drawn when as many are drawn with replacement, resamples × units."""
     if min(units, resamples) < 1:
         raise ValueError(f"a bootstrap needs at least one unit and one resample; got {units} and {resamples}")
-    return generator.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
+    drawn_bu = generator.integers(units, size=(resamples, units)) + units * np.arange(resamples)[:, None]
+    return np.bincount(drawn_bu.ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.float64)
 
 
 def _cut(rows: Floats) -> Iterator[Floats]:
