@@ -28,7 +28,8 @@ class AutoencoderSettings(Settings):
     """`folder` takes a given one as it is, `finetune` goes on from it, `train` starts afresh. Only `folder` lets a
     private denoiser stand on an autoencoder that never saw a private tile."""
     folder: InputPath | None = None
-    """A diffusers AutoencoderTiny or AutoencoderKL (config.json and safetensors); for `folder` and `finetune`."""
+    """A diffusers AutoencoderDC, AutoencoderTiny or AutoencoderKL (config.json and safetensors); for `folder` and
+    `finetune`."""
     scale: Literal["folder", "own"] = "folder"
     """Mean and spread of the latents: `folder` as the given folder's latents.json says (public data), `own` as this
     run's train tiles say. `train` and `finetune` always measure their own."""
@@ -36,14 +37,14 @@ class AutoencoderSettings(Settings):
     """Turns and mirrors of each tile that are cached."""
     multiple: int = Field(4, ge=1, le=64)
     """Tiles are mirrored at the border until the side of a latent is a multiple of this; 4 lets a denoiser halve twice."""
-    downsampling: Literal[1, 2, 4, 8, 16] = 4
+    downsampling: Literal[4, 8] = 4
     """Side of a tile over side of its latent; for `train`."""
     latent_channels: int = Field(4, ge=1, le=64)
-    """Channels of a latent; for `train`."""
-    width: int = Field(48, ge=4, le=512)
-    """Channels of every hidden layer; for `train`."""
-    blocks: int = Field(2, ge=1, le=8)
-    """Residual blocks at each resolution; for `train`."""
+    """Channels of a latent, a divisor of `width`; for `train`."""
+    width: int = Field(128, ge=64, le=1024, multiple_of=16)
+    """Channels of the hidden layers at a quarter of the tile's side and below; for `train`."""
+    blocks: int = Field(2, ge=1, le=16)
+    """Residual blocks at each halving; for `train`."""
     steps: int = Field(2000, ge=1, le=1_000_000)
     """Training steps; for `train` and `finetune`."""
     batch: int = Field(32, ge=1, le=4096)
@@ -55,12 +56,14 @@ class AutoencoderSettings(Settings):
     perceptual: float = Field(0.0, ge=0, le=100)
     """Weight of the SqueezeNet distance beside the mean absolute error of pixels."""
     precision: Literal["no", "bf16"] = "bf16"
-    """Arithmetic of the training: float32, or bfloat16 where autocast allows."""
+    """bf16: training and encoding in bfloat16 where the processor has it, otherwise as "no", in float32."""
 
     @model_validator(mode="after")
-    def _folder_is_there(self) -> "AutoencoderSettings":
+    def _fit_together(self) -> "AutoencoderSettings":
         if self.mode != "train" and self.folder is None:
             raise ValueError(f"mode {self.mode!r} needs `folder`, a diffusers autoencoder; or set mode to 'train'")
+        if self.width % self.latent_channels:
+            raise ValueError(f"latent_channels {self.latent_channels} must divide width {self.width}")
         return self
 
 
@@ -79,7 +82,8 @@ def run(settings: AutoencoderSettings, inputs: Inputs, out: Path, seed: int, eng
     device = compute.device()
     vae = vae.to(device)
     side = _padded(settings, vae, train.pixels_nhwc)
-    raw_vnchw = torch.stack([_encode(vae, train.pixels_nhwc, side, number) for number in range(settings.views)])
+    bf16 = settings.precision == "bf16" and compute.fast_bf16()
+    raw_vnchw = torch.stack([_encode(vae, train.pixels_nhwc, side, number, bf16) for number in range(settings.views)])
     mean_c, std_c, measured_on = _scale(settings, raw_vnchw)
     shape = (1, 1, -1, 1, 1)
     latents_vnchw = ((raw_vnchw - mean_c.view(shape)) / std_c.view(shape)).half()
@@ -134,7 +138,7 @@ def _tensor(pixels_nhwc: images.Pixels) -> "Tensor":
     return torch.from_numpy(np.ascontiguousarray(pixels_nhwc.transpose(0, 3, 1, 2)))
 
 
-def _encode(vae: Any, pixels_nhwc: images.Pixels, side: int, number: int) -> "Tensor":
+def _encode(vae: Any, pixels_nhwc: images.Pixels, side: int, number: int, bf16: bool) -> "Tensor":
     """Raw latents of view `number` of all tiles, on the CPU, float32."""
     import torch
 
@@ -145,7 +149,8 @@ def _encode(vae: Any, pixels_nhwc: images.Pixels, side: int, number: int) -> "Te
     parts = []
     for start in progress.track(starts, f"latents, view {number + 1}", unit="batch"):
         img_bchw = science.to_float(_tensor(pixels_nhwc[start : start + BATCH])).to(vae.device)
-        parts.append(science.encode(vae, view(pad(img_bchw, side), number)).float().cpu())
+        with torch.autocast(vae.device.type, torch.bfloat16, enabled=bf16):
+            parts.append(science.encode(vae, view(pad(img_bchw, side), number)).float().cpu())
     return torch.cat(parts)
 
 
@@ -175,16 +180,16 @@ def _train(settings: AutoencoderSettings, train: images.ImageSet, out: Path, see
     from stages.diffusion.views import pad
     from stages.streams import torch_stream
 
-    levels = settings.downsampling.bit_length()
     if settings.mode == "train":
-        blocks = (settings.blocks,) * levels
+        blocks = (settings.blocks,) * (settings.downsampling.bit_length() - 1)
         weights = torch_stream(seed, "weights")
         vae = science.build(settings.latent_channels, settings.downsampling, settings.width, blocks, blocks, weights)
     else:
         vae = models.read_vae(_given(settings)).requires_grad_(True)
-        if type(vae).__name__ != "AutoencoderTiny":
+        if type(vae).__name__ == "AutoencoderKL":
             raise UserError(
-                f"Only an AutoencoderTiny can be fine-tuned; {settings.folder} holds a {type(vae).__name__}."
+                f"{settings.folder} holds an AutoencoderKL, which cannot be fine-tuned here: take it as it is "
+                "(mode folder), or give an AutoencoderDC or AutoencoderTiny."
             )
     recipe = science.Recipe(
         steps=settings.steps,
@@ -192,7 +197,7 @@ def _train(settings: AutoencoderSettings, train: images.ImageSet, out: Path, see
         lr=settings.learning_rate,
         warmup=settings.warmup,
         perceptual=settings.perceptual,
-        bf16=settings.precision == "bf16",
+        bf16=settings.precision == "bf16" and compute.fast_bf16(),
     )
     net = models.read_squeezenet() if settings.perceptual > 0 else None
     side = _padded(settings, vae, train.pixels_nhwc)

@@ -44,7 +44,7 @@ class Chain(NamedTuple):
 
 
 AUTOENCODER = autoencoder.AutoencoderSettings(
-    mode="train", steps=6, width=8, blocks=1, batch=4, views=2, warmup=1, precision="no", latent_channels=2
+    mode="train", steps=6, width=64, blocks=1, batch=4, views=2, warmup=1, precision="no", latent_channels=2
 )
 DENOISER = denoiser.DenoiserSettings(
     widths=(8, 16),

@@ -92,9 +92,11 @@ def test_fine_tuning_starts_from_the_folder_and_moves(chain: Any, tmp_path: Path
     assert store.read_json(out / "facts.json")["scale_measured_on"] == "the run's own train tiles"
 
 
-def test_tiles_of_28_px_are_padded_to_a_side_the_denoiser_can_halve(tmp_path: Path, run_a_stage: Any, tiles_of: Any) -> None:
+def test_tiles_of_28_px_are_padded_to_a_side_the_denoiser_can_halve(
+    tmp_path: Path, run_a_stage: Any, tiles_of: Any
+) -> None:
     tiles = tiles_of(tmp_path / "tiles", 28)
-    settings = AutoencoderSettings(mode="train", steps=1, width=8, blocks=1, batch=2, views=1, warmup=0)
+    settings = AutoencoderSettings(mode="train", steps=1, width=64, blocks=1, batch=2, views=1, warmup=0)
     out = run_a_stage(autoencoder.run, settings, {"tiles": tiles}, tmp_path / "out")
     facts = store.read_json(out / "facts.json")
     assert (facts["size_px"], facts["padded_px"], facts["latent_shape"]) == (28, 32, [4, 8, 8])
@@ -103,18 +105,18 @@ def test_tiles_of_28_px_are_padded_to_a_side_the_denoiser_can_halve(tmp_path: Pa
 def test_a_mode_that_needs_a_folder_asks_for_it() -> None:
     with pytest.raises(ValidationError, match="needs `folder`"):
         AutoencoderSettings()
+    with pytest.raises(ValidationError, match="must divide width"):
+        AutoencoderSettings(mode="train", latent_channels=5)
 
 
 def test_killed_and_run_again_it_gives_the_same_bytes(
     chain: Any, tmp_path: Path, run_a_stage: Any, kill_a_stage: Any, autoencoder_settings: AutoencoderSettings
 ) -> None:
     out = tmp_path / "autoencoder"
-    settings = autoencoder_settings.model_copy(update={"steps": 60})
+    settings = autoencoder_settings.model_copy(update={"steps": 30})
     whole = run_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, tmp_path / "whole")
     checkpoint = store.work_folder(out) / "autoencoder.safetensors"
-    status = kill_a_stage(
-        autoencoder.run, settings, {"tiles": chain.tiles}, out, checkpoint.exists, signal.SIGKILL
-    )
+    status = kill_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, out, checkpoint.exists, signal.SIGKILL)
     assert status == -signal.SIGKILL and not out.exists()
     run_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, out)
     assert store.digest_folder(out) == store.digest_folder(whole)

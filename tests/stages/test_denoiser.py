@@ -36,7 +36,9 @@ def test_tensorboard_is_written_beside_the_result_and_never_inside(chain: Any) -
     assert not list(chain.denoiser.rglob("events.*"))
 
 
-def test_no_clock_and_no_path_enters_the_result(chain: Any, tmp_path: Path, run_a_stage: Any, denoiser_settings: Any) -> None:
+def test_no_clock_and_no_path_enters_the_result(
+    chain: Any, tmp_path: Path, run_a_stage: Any, denoiser_settings: Any
+) -> None:
     inputs = {"tiles": chain.tiles, "autoencoder": chain.autoencoder}
     again = run_a_stage(denoiser.run, denoiser_settings, inputs, tmp_path / "elsewhere")
     assert store.digest_folder(again) == store.digest_folder(chain.denoiser)
@@ -83,7 +85,7 @@ def test_stopped_then_killed_and_run_again_it_gives_the_bytes_of_an_unbroken_run
     chain: Any, tmp_path: Path, run_a_stage: Any, kill_a_stage: Any, denoiser_settings: DenoiserSettings
 ) -> None:
     inputs = {"tiles": chain.tiles, "autoencoder": chain.autoencoder}
-    settings = denoiser_settings.model_copy(update={"steps": 150, "tensorboard": False})
+    settings = denoiser_settings.model_copy(update={"steps": 50, "tensorboard": False})
     whole = run_a_stage(denoiser.run, settings, inputs, tmp_path / "whole")
     out = tmp_path / "broken"
     checkpoint = store.work_folder(out) / "denoiser.safetensors"
@@ -93,10 +95,8 @@ def test_stopped_then_killed_and_run_again_it_gives_the_bytes_of_an_unbroken_run
 
     assert kill_a_stage(denoiser.run, settings, inputs, out, lambda: steps_done() >= 3, signal.SIGTERM) == 3
     stopped_at = steps_done()
-    assert 3 <= stopped_at < 150, "SIGTERM ends the step, writes the checkpoint and leaves"
-    status = kill_a_stage(
-        denoiser.run, settings, inputs, out, lambda: steps_done() >= stopped_at + 3, signal.SIGKILL
-    )
-    assert status == -signal.SIGKILL and not out.exists() and steps_done() < 150
+    assert 3 <= stopped_at < 50, "SIGTERM ends the step, writes the checkpoint and leaves"
+    status = kill_a_stage(denoiser.run, settings, inputs, out, lambda: steps_done() >= stopped_at + 3, signal.SIGKILL)
+    assert status == -signal.SIGKILL and not out.exists() and steps_done() < 50
     run_a_stage(denoiser.run, settings, inputs, out)
     assert store.digest_folder(out) == store.digest_folder(whole)
