@@ -36,7 +36,8 @@ class AutoencoderSettings(Settings):
     views: Literal[1, 2, 4, 8] = 8
     """Turns and mirrors of each tile that are cached."""
     multiple: int = Field(4, ge=1, le=64)
-    """Tiles are mirrored at the border until the side of a latent is a multiple of this; 4 lets a denoiser halve twice."""
+    """Tiles are mirrored at the border until the side of a latent is a multiple of this; 4 lets a denoiser halve it
+    twice."""
     downsampling: Literal[4, 8] = 4
     """Side of a tile over side of its latent; for `train`."""
     latent_channels: int = Field(4, ge=1, le=64)

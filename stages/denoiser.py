@@ -113,7 +113,8 @@ def run(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int, engine
     learner.ema.network.save_pretrained(out / "unet", safe_serialization=True)
     curves.to_parquet(out / "curves.parquet", index=False)
     store.write_bytes(out / "samples.png", images.png(checkup.page(), level=6))
-    kids = {int(row.step) + 1: float(row.kid) for row in curves.dropna(subset="kid").itertuples()}
+    seen = curves.dropna(subset="kid") if "kid" in curves else curves[:0]
+    kids = dict(zip((seen["step"] + 1).tolist(), seen.get("kid", []), strict=True))
     warnings = worries(kids)
     for warning in warnings:
         log.warning(warning)
@@ -257,10 +258,14 @@ class Checkup:
 
     def _decode(self, z_nchw: "Tensor") -> images.Pixels:
         """Pixels of latents, a batch at a time."""
+        import torch
+
         from stages.diffusion.pipeline import decode_pixels
 
         mean, std = self.autoencoder.mean_c.tolist(), self.autoencoder.std_c.tolist()
-        parts = [decode_pixels(self.autoencoder.model, z, mean, std, self.side) for z in z_nchw.split(FEATURE_BATCH)]
+        parts = [
+            decode_pixels(self.autoencoder.model, z, mean, std, self.side) for z in torch.split(z_nchw, FEATURE_BATCH)
+        ]
         return np.concatenate(parts)
 
     def page(self) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""A tiny chain tiles -> autoencoder -> denoiser -> candidates, made once, and stages run in processes that are killed."""
+"""A tiny chain of stages from tiles to candidates, made once, and stages run in processes that are killed."""
 
 import os
 import signal
