@@ -65,6 +65,8 @@ class DenoiserSettings(Settings):
     """Longest decay of the average of weights."""
     precision: Literal["no", "bf16"] = "bf16"
     """bf16: in bfloat16 where autocast allows and the processor has it, otherwise as "no", in float32."""
+    processes: int = Field(1, ge=1, le=64)
+    """Processes that share each batch, one for each GPU; on a CPU one process uses all cores already."""
     checkups: int = Field(4, ge=1, le=100)
     """How often samples are drawn and measured: at the end, at half the steps, at a quarter and so on."""
     checkup_images: int = Field(60, ge=2, le=100_000)
@@ -88,7 +90,15 @@ class DenoiserSettings(Settings):
 
 
 def run(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
-    """Train, check up, and write the averaged weights."""
+    """Train, in one process or several, check up, and write the averaged weights."""
+    if settings.processes == 1:
+        train(settings, inputs, out, seed)
+    else:
+        compute.launch(train, settings.processes, settings, dict(inputs), out, seed)
+
+
+def train(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int) -> None:
+    """The work of one process; the main one checks up and writes."""
     from stages import training
 
     accelerator = compute.accelerator(settings.precision if compute.fast_bf16() else "no")
@@ -102,6 +112,7 @@ def run(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int, engine
         if k + 1 in checkup.steps and accelerator.is_main_process:
             values |= {"kid": checkup.look(k + 1)}
         board.write(k, values, checkup.newest)
+        compute.agree_to_stop(accelerator)
         return values
 
     curves = training.train(

@@ -100,3 +100,18 @@ def test_stopped_then_killed_and_run_again_it_gives_the_bytes_of_an_unbroken_run
     assert status == -signal.SIGKILL and not out.exists() and steps_done() < 50
     run_a_stage(denoiser.run, settings, inputs, out)
     assert store.digest_folder(out) == store.digest_folder(whole)
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(
+    chain: Any, tmp_path: Path, run_a_stage: Any, denoiser_settings: DenoiserSettings
+) -> None:
+    """The batch is drawn whole and shared, so but for the order of sums the weights are the same."""
+    inputs = {"tiles": chain.tiles, "autoencoder": chain.autoencoder}
+    settings = denoiser_settings.model_copy(update={"processes": 2})
+    both = run_a_stage(denoiser.run, settings, inputs, tmp_path / "both")
+    name = "unet/diffusion_pytorch_model.safetensors"
+    one, two = (store.read_tensors(folder / name) for folder in (chain.denoiser, both))
+    assert all(float((two[key] - value).abs().max()) < 1e-4 for key, value in one.items())
+    rates = [pd.read_parquet(folder / "curves.parquet")["lr"].tolist() for folder in (chain.denoiser, both)]
+    assert rates[0] == rates[1]
