@@ -53,15 +53,15 @@ def launch(work: Callable[..., None], processes: int, *arguments: Any) -> None:
         Interrupted: a stop was asked for.
         torch.multiprocessing.ProcessRaisedException: one of them failed; its traceback is inside.
     """
-    from torch import multiprocessing as mp
-    from torch.multiprocessing import spawn
+    import torch
+
+    mp: Any = torch.multiprocessing  # it does not say which of its names are public
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     stop = mp.get_context("spawn").Event()
-    start: Any = spawn.start_processes  # torch leaves it untyped
-    members = start(
+    members = mp.start_processes(
         _member, (processes, port, stop, work, arguments), nprocs=processes, join=False, start_method="spawn"
     )
     while not members.join(timeout=0.5):

@@ -48,6 +48,8 @@ def test_a_warning_when_kid_does_not_fall() -> None:
     assert denoiser.worries({100: 0.5, 200: 0.3, 400: 0.1}) == []
     assert denoiser.worries({400: 0.5}) == [], "one measurement has no course"
     assert denoiser.worries({100: 0.5, 200: float("nan")}) == []
+    assert denoiser.worries({100: 1.1, 200: 1.2}, floor=1.2) == [], "the decoder's blur is not the denoiser's fault"
+    assert denoiser.worries({100: 1.1, 200: 1.2}, floor=0.2), "far above the floor it is"
     (warning,) = denoiser.worries({400: 0.5, 100: 0.5, 200: 0.3})
     assert "did not fall" in warning and "100 steps" in warning and "400" in warning
 
@@ -61,7 +63,7 @@ def test_the_warning_reaches_the_person_and_the_facts(
         out = run_a_stage(denoiser.run, settings, inputs, tmp_path / "stuck")
     kids = store.read_json(out / "facts.json")["kid"]
     warnings = store.read_json(out / "facts.json")["warnings"]
-    assert bool(warnings) == (kids["4"] >= kids["2"])
+    assert kids["4"] >= 0.99 * kids["2"]
     assert [record.message for record in caplog.records] == warnings
     assert warnings, "a network that learns nothing is reported"
 
