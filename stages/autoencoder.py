@@ -57,16 +57,18 @@ class AutoencoderSettings(Settings):
     perceptual: float = Field(0.0, ge=0, le=100)
     """Weight of the SqueezeNet distance beside the mean absolute error of pixels."""
     precision: Literal["no", "bf16"] = "bf16"
-    """Arithmetic of the training: float32, or bfloat16 where autocast allows."""
+    """bf16: training and encoding in bfloat16 where the processor has it, otherwise as "no", in float32."""
 
     @model_validator(mode="after")
-    def _folder_is_there(self) -> "AutoencoderSettings":
+    def _fit_together(self) -> "AutoencoderSettings":
         if self.mode != "train" and self.folder is None:
             raise ValueError(f"mode {self.mode!r} needs `folder`, a diffusers autoencoder; or set mode to 'train'")
         if self.mode == "train" and self.folder is not None:
             raise ValueError(
                 "mode 'train' starts afresh and takes no `folder`; set mode to 'finetune' to go on from it"
             )
+        if self.width % self.latent_channels:
+            raise ValueError(f"latent_channels {self.latent_channels} must divide width {self.width}")
         return self
 
 
@@ -85,7 +87,8 @@ def run(settings: AutoencoderSettings, inputs: Inputs, out: Path, seed: int, eng
     device = compute.device()
     vae = vae.to(device)
     side = _padded(settings, vae, train.pixels_nhwc)
-    raw_vnchw = torch.stack([_encode(vae, train.pixels_nhwc, side, number) for number in range(settings.views)])
+    bf16 = settings.precision == "bf16" and compute.fast_bf16()
+    raw_vnchw = torch.stack([_encode(vae, train.pixels_nhwc, side, number, bf16) for number in range(settings.views)])
     mean_c, std_c, measured_on = _scale(settings, raw_vnchw)
     shape = (1, 1, -1, 1, 1)
     latents_vnchw = ((raw_vnchw - mean_c.view(shape)) / std_c.view(shape)).half()
@@ -140,7 +143,7 @@ def _tensor(pixels_nhwc: images.Pixels) -> "Tensor":
     return torch.from_numpy(np.ascontiguousarray(pixels_nhwc.transpose(0, 3, 1, 2)))
 
 
-def _encode(vae: Any, pixels_nhwc: images.Pixels, side: int, number: int) -> "Tensor":
+def _encode(vae: Any, pixels_nhwc: images.Pixels, side: int, number: int, bf16: bool) -> "Tensor":
     """Raw latents of view `number` of all tiles, on the CPU, float32."""
     import torch
 
@@ -151,7 +154,8 @@ def _encode(vae: Any, pixels_nhwc: images.Pixels, side: int, number: int) -> "Te
     parts = []
     for start in progress.track(starts, f"latents, view {number + 1}", unit="batch"):
         img_bchw = science.to_float(_tensor(pixels_nhwc[start : start + BATCH])).to(vae.device)
-        parts.append(science.encode(vae, view(pad(img_bchw, side), number)).float().cpu())
+        with torch.autocast(vae.device.type, torch.bfloat16, enabled=bf16):
+            parts.append(science.encode(vae, view(pad(img_bchw, side), number)).float().cpu())
     return torch.cat(parts)
 
 
@@ -191,7 +195,7 @@ def _train(settings: AutoencoderSettings, train: images.ImageSet, out: Path, see
         lr=settings.learning_rate,
         warmup=settings.warmup,
         perceptual=settings.perceptual,
-        bf16=settings.precision == "bf16",
+        bf16=settings.precision == "bf16" and compute.fast_bf16(),
     )
     net = models.read_squeezenet() if settings.perceptual > 0 else None
     side = _padded(settings, vae, train.pixels_nhwc)

@@ -22,9 +22,9 @@ class CandidatesSettings(Settings):
 
     per_class: int = Field(200, ge=1, le=10_000_000)
     """Candidates of each class."""
-    guidance: float = Field(1.5, ge=1, le=20)
+    guidance: float = Field(1.25, ge=1, le=20)
     """Classifier-free guidance; 1 is none, more is more typical and less diverse."""
-    steps: int = Field(16, ge=1, le=1000)
+    steps: int = Field(14, ge=1, le=1000)
     """Sampling steps of DPM-Solver++; each evaluates the network twice, or once without guidance."""
     chunk: int = Field(50, ge=1, le=100_000)
     """Tiles computed at once; engines move whole chunks, so any number of workers gives the same bytes."""
@@ -120,7 +120,8 @@ def sample_chunk(folder: Path, digest: str, seed: int, chunk: list[Candidate]) -
     from stages.streams import torch_stream
 
     generators = [torch_stream(seed, "candidate", y, i) for y, i in chunk]
-    pixels_bhwc: images.Pixels = _pipeline(folder, digest)([y for y, _ in chunk], generators, output_type="np")
+    with compute.one_thread():
+        pixels_bhwc: images.Pixels = _pipeline(folder, digest)([y for y, _ in chunk], generators, output_type="np")
     return pixels_bhwc
 
 

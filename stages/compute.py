@@ -1,11 +1,15 @@
 """The device, its precision and its threads; and the one way a long step is asked to stop."""
 
 import contextlib
+import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from stages.contracts import Interrupted
 
 if TYPE_CHECKING:
     import torch
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["no", "bf16", "fp16"]
 _asked = threading.Event()
+_stop_of_all: Any = None  # in a process of `launch`: the event its parent sets
 
 
 def stop_asked() -> bool:
@@ -36,6 +41,65 @@ def graceful() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def launch(work: Callable[..., None], processes: int, *arguments: Any) -> None:
+    """Run `work(*arguments)` in `processes` processes that Accelerate sees as one training, and wait for them.
+
+    `work` and its arguments are pickled. When a stop is asked for here, the processes learn of it through
+    `agree_to_stop`, all at the same step, so none waits for another that is gone.
+
+    Raises:
+        Interrupted: a stop was asked for.
+        torch.multiprocessing.ProcessRaisedException: one of them failed; its traceback is inside.
+    """
+    import torch
+
+    mp: Any = torch.multiprocessing  # it does not say which of its names are public
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    stop = mp.get_context("spawn").Event()
+    members = mp.start_processes(
+        _member, (processes, port, stop, work, arguments), nprocs=processes, join=False, start_method="spawn"
+    )
+    while not members.join(timeout=0.5):
+        if stop_asked():
+            stop.set()
+    if stop_asked():
+        raise Interrupted("training in several processes stopped; run the same command again to continue")
+
+
+def _member(rank: int, processes: int, port: int, stop: Any, work: Callable[..., None], arguments: Any) -> None:
+    """One process of `launch`: signals are the parent's to answer, unless the parent is gone."""
+    global _stop_of_all
+    _stop_of_all = stop
+    parent = os.getppid()
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        if os.getppid() != parent:
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, heed)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    if device().type == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    with contextlib.suppress(Interrupted):
+        work(*arguments)
+
+
+def agree_to_stop(accelerator: "Accelerator") -> None:
+    """In each process of `launch`, after each step: if any was asked to stop, all are."""
+    if _stop_of_all is None:
+        return
+    import torch
+
+    asked = torch.tensor([float(_stop_of_all.is_set())], device=accelerator.device)
+    if float(accelerator.reduce(asked, "sum")) > 0:
+        _asked.set()
 
 
 def accelerator(precision: Precision = "no") -> "Accelerator":

@@ -18,6 +18,7 @@ from stages.settings import Settings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch import Tensor
 
     from stages.diffusion.learner import Learner, Recipe
 
@@ -44,11 +45,11 @@ class DenoiserSettings(Settings):
     """Channels per attention head."""
     noise: Literal["cosine", "scaled_linear"] = "cosine"
     """Noise schedule; both end in pure noise."""
-    steps: int = Field(2500, ge=1, le=10_000_000)
+    steps: int = Field(2600, ge=1, le=10_000_000)
     """Training steps."""
     batch: int = Field(16, ge=1, le=65_536)
     """Latents per step, over all processes."""
-    learning_rate: float = Field(1e-3, gt=0, le=1)
+    learning_rate: float = Field(8e-4, gt=0, le=1)
     """Highest learning rate of AdamW."""
     warmup: int = Field(100, ge=0, le=1_000_000)
     """Steps over which the learning rate rises; then a cosine takes it down to a hundredth."""
@@ -63,10 +64,12 @@ class DenoiserSettings(Settings):
     ema: float = Field(0.9995, ge=0, lt=1)
     """Longest decay of the average of weights."""
     precision: Literal["no", "bf16"] = "bf16"
-    """Arithmetic: float32, or bfloat16 where autocast allows."""
+    """bf16: in bfloat16 where autocast allows and the processor has it, otherwise as "no", in float32."""
+    processes: int = Field(1, ge=1, le=64)
+    """Processes that share each batch, one for each GPU; on a CPU one process uses all cores already."""
     checkups: int = Field(4, ge=1, le=100)
     """How often samples are drawn and measured: at the end, at half the steps, at a quarter and so on."""
-    checkup_images: int = Field(90, ge=2, le=100_000)
+    checkup_images: int = Field(60, ge=2, le=100_000)
     """Samples per check-up, classes in turn."""
     checkup_guidance: float = Field(1.5, ge=1, le=20)
     """Guidance of those samples; 1 is none."""
@@ -87,10 +90,18 @@ class DenoiserSettings(Settings):
 
 
 def run(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
-    """Train, check up, and write the averaged weights."""
+    """Train, in one process or several, check up, and write the averaged weights."""
+    if settings.processes == 1:
+        train(settings, inputs, out, seed)
+    else:
+        compute.launch(train, settings.processes, settings, dict(inputs), out, seed)
+
+
+def train(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int) -> None:
+    """The work of one process; the main one checks up and writes."""
     from stages import training
 
-    accelerator = compute.accelerator(settings.precision)
+    accelerator = compute.accelerator(settings.precision if compute.fast_bf16() else "no")
     learner, classes = _learner(settings, inputs, accelerator, seed)
     checkup = Checkup(settings, inputs, out, seed, learner, classes)
     log_folder = store.logs_folder(out) if settings.tensorboard and accelerator.is_main_process else None
@@ -101,6 +112,7 @@ def run(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int, engine
         if k + 1 in checkup.steps and accelerator.is_main_process:
             values |= {"kid": checkup.look(k + 1)}
         board.write(k, values, checkup.newest)
+        compute.agree_to_stop(accelerator)
         return values
 
     curves = training.train(
@@ -112,8 +124,10 @@ def run(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int, engine
     learner.ema.network.save_pretrained(out / "unet", safe_serialization=True)
     curves.to_parquet(out / "curves.parquet", index=False)
     store.write_bytes(out / "samples.png", images.png(checkup.page(), level=6))
-    kids = {int(row.step) + 1: float(row.kid) for row in curves.dropna(subset="kid").itertuples()}
-    warnings = worries(kids)
+    seen = curves.dropna(subset="kid") if "kid" in curves else curves[:0]
+    kids = dict(zip((seen["step"] + 1).tolist(), seen.get("kid", []), strict=True))
+    floor = checkup.floor()
+    warnings = worries(kids, floor)
     for warning in warnings:
         log.warning(warning)
     store.write_json(
@@ -123,8 +137,10 @@ def run(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int, engine
             "null_class": len(classes),
             "latent_shape": list(learner.latents_vnchw.shape[2:]),
             "noise": settings.noise,
+            "bf16": accelerator.mixed_precision == "bf16",
             "parameters": sum(weight.numel() for weight in learner.unet.parameters()),
             "kid": {str(k): value for k, value in kids.items()},
+            "kid_floor": floor,
             "kid_images": [settings.checkup_images, len(checkup.real_nd)],
             "final_loss": float(curves["loss"].tail(100).mean()),
             "warnings": warnings,
@@ -132,13 +148,16 @@ def run(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int, engine
     )
 
 
-def worries(kids: dict[int, float]) -> list[str]:
-    """What a person should be told about the course of KID by step: nothing, or that it does not fall."""
+def worries(kids: dict[int, float], floor: float | None = None) -> list[str]:
+    """What a person should be told about the course of KID by step: nothing, or that it does not fall.
+
+    Where it lies within a tenth of `floor`, what the decoder alone costs, it cannot fall and nobody need worry.
+    """
     steps = sorted(kids)
     if len(steps) < 2 or any(math.isnan(value) for value in kids.values()):
         return []
     first, last = kids[steps[0]], kids[steps[-1]]
-    if last < first:
+    if last < first or (floor is not None and last <= 1.1 * floor):
         return []
     return [
         f"KID against the val tiles did not fall: {first:.4f} after {steps[0]} steps, {last:.4f} after {steps[-1]}. "
@@ -229,15 +248,40 @@ class Checkup:
 
     def look(self, step: int) -> float:
         """Draw the samples after `step` steps, keep their pictures, return KID (NaN with fewer than 2 val tiles)."""
-        from stages.features.kid import kid
-
         pixels_nhwc = self._samples()
         self.newest = self._row(pixels_nhwc)
         store.write_bytes(self.folder / f"row-{step:08d}.png", images.png(self.newest, level=6))
+        return self._kid(pixels_nhwc)
+
+    def floor(self) -> float | None:
+        """KID of decoded latents of train tiles: what the decoder alone costs, so no denoiser gets below it."""
+        import torch
+
+        rows = np.linspace(0, self.learner.latents_vnchw.shape[1] - 1, self.settings.checkup_images).astype(np.int64)
+        z_nchw = self.learner.latents_vnchw[0][torch.from_numpy(rows)].float()
+        value = self._kid(self._decode(z_nchw))
+        return None if math.isnan(value) else value
+
+    def _kid(self, pixels_nhwc: images.Pixels) -> float:
+        """KID against the val tiles, in units of the root mean square of a real feature, or the cube explodes."""
+        from stages.features.kid import kid
+
         if len(self.real_nd) < 2:
             return math.nan
-        scale = float(np.sqrt(np.square(self.real_nd).mean()))  # in units of a real feature, or the cube explodes
+        scale = float(np.sqrt(np.square(self.real_nd).mean()))
         return kid(self._features(pixels_nhwc) / scale, self.real_nd / scale)
+
+    def _decode(self, z_nchw: "Tensor") -> images.Pixels:
+        """Pixels of latents, a batch at a time."""
+        import torch
+
+        from stages.diffusion.pipeline import decode_pixels
+
+        mean, std = self.autoencoder.mean_c.tolist(), self.autoencoder.std_c.tolist()
+        parts = [
+            decode_pixels(self.autoencoder.model, z, mean, std, self.side) for z in torch.split(z_nchw, FEATURE_BATCH)
+        ]
+        return np.concatenate(parts)
 
     def page(self) -> npt.NDArray[np.uint8]:
         """All rows, the earliest first."""
@@ -262,10 +306,8 @@ class Checkup:
             y_b = (torch.arange(start, start + len(noise_bchw)) % len(self.classes)).to(device)
             predict = pipeline.guided(network, y_b, len(self.classes), self.settings.checkup_guidance)
             with self.learner.accelerator.autocast():
-                z_bchw = pipeline.sample_latents(predict, self.solver, noise_bchw, self.settings.checkup_steps)
-            mean, std = self.autoencoder.mean_c.tolist(), self.autoencoder.std_c.tolist()
-            parts.append(pipeline.decode_pixels(self.autoencoder.model, z_bchw, mean, std, self.side))
-        return np.concatenate(parts)
+                parts.append(pipeline.sample_latents(predict, self.solver, noise_bchw, self.settings.checkup_steps))
+        return self._decode(torch.cat(parts))
 
     def _row(self, pixels_nhwc: images.Pixels) -> npt.NDArray[np.uint8]:
         """A few samples of each class side by side, class after class."""

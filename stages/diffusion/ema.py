@@ -1,6 +1,7 @@
 """An exponential moving average of a network's weights, as a module, so that it is saved like any other."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ class Ema(nn.Module):
 
     def __init__(self, network: nn.Module, longest: float) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        self.network: Any = copy.deepcopy(network).requires_grad_(False).eval()
         self.longest = longest
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 

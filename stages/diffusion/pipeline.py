@@ -47,7 +47,7 @@ def sample_latents(predict: Velocity, scheduler: Any, noise_bchw: Tensor, steps:
     """
     solver = copy.deepcopy(scheduler)
     solver.set_timesteps(steps)
-    z_bchw = noise_bchw * solver.init_noise_sigma
+    z_bchw: Tensor = noise_bchw * solver.init_noise_sigma
     for t in solver.timesteps:
         t_b = torch.full((len(z_bchw),), int(t), device=z_bchw.device)
         z_bchw = solver.step(predict(z_bchw, t_b).float(), t, z_bchw, return_dict=False)[0]

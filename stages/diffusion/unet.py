@@ -88,8 +88,9 @@ def draw_weights(unet: nn.Module, generator: torch.Generator) -> None:
                 if weight is not None:
                     weight.uniform_(-bound, bound, generator=generator)
             if name.endswith((".conv2", ".to_out.0")) or name == "conv_out":
-                module.weight.zero_()
-                module.bias.zero_()
+                for weight in (module.weight, module.bias):
+                    if weight is not None:
+                        weight.zero_()
         elif isinstance(module, nn.GroupNorm):
             module.weight.fill_(1.0)
             module.bias.zero_()

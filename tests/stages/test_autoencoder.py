@@ -107,13 +107,15 @@ def test_tiles_of_28_px_are_padded_to_a_side_the_denoiser_can_halve(
 def test_a_mode_that_needs_a_folder_asks_for_it() -> None:
     with pytest.raises(ValidationError, match="needs `folder`"):
         AutoencoderSettings()
+    with pytest.raises(ValidationError, match="must divide width"):
+        AutoencoderSettings(mode="train", latent_channels=5)
 
 
 def test_killed_and_run_again_it_gives_the_same_bytes(
     chain: Any, tmp_path: Path, run_a_stage: Any, kill_a_stage: Any, autoencoder_settings: AutoencoderSettings
 ) -> None:
     out = tmp_path / "autoencoder"
-    settings = autoencoder_settings.model_copy(update={"steps": 60})
+    settings = autoencoder_settings.model_copy(update={"steps": 30})
     whole = run_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, tmp_path / "whole")
     checkpoint = store.work_folder(out) / "autoencoder.safetensors"
     status = kill_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, out, checkpoint.exists, signal.SIGKILL)

@@ -48,6 +48,8 @@ def test_a_warning_when_kid_does_not_fall() -> None:
     assert denoiser.worries({100: 0.5, 200: 0.3, 400: 0.1}) == []
     assert denoiser.worries({400: 0.5}) == [], "one measurement has no course"
     assert denoiser.worries({100: 0.5, 200: float("nan")}) == []
+    assert denoiser.worries({100: 1.1, 200: 1.2}, floor=1.2) == [], "the decoder's blur is not the denoiser's fault"
+    assert denoiser.worries({100: 1.1, 200: 1.2}, floor=0.2), "far above the floor it is"
     (warning,) = denoiser.worries({400: 0.5, 100: 0.5, 200: 0.3})
     assert "did not fall" in warning and "100 steps" in warning and "400" in warning
 
@@ -61,7 +63,7 @@ def test_the_warning_reaches_the_person_and_the_facts(
         out = run_a_stage(denoiser.run, settings, inputs, tmp_path / "stuck")
     kids = store.read_json(out / "facts.json")["kid"]
     warnings = store.read_json(out / "facts.json")["warnings"]
-    assert bool(warnings) == (kids["4"] >= kids["2"])
+    assert kids["4"] >= 0.99 * kids["2"]
     assert [record.message for record in caplog.records] == warnings
     assert warnings, "a network that learns nothing is reported"
 
@@ -85,7 +87,7 @@ def test_stopped_then_killed_and_run_again_it_gives_the_bytes_of_an_unbroken_run
     chain: Any, tmp_path: Path, run_a_stage: Any, kill_a_stage: Any, denoiser_settings: DenoiserSettings
 ) -> None:
     inputs = {"tiles": chain.tiles, "autoencoder": chain.autoencoder}
-    settings = denoiser_settings.model_copy(update={"steps": 150, "tensorboard": False})
+    settings = denoiser_settings.model_copy(update={"steps": 50, "tensorboard": False})
     whole = run_a_stage(denoiser.run, settings, inputs, tmp_path / "whole")
     out = tmp_path / "broken"
     checkpoint = store.work_folder(out) / "denoiser.safetensors"
@@ -95,8 +97,23 @@ def test_stopped_then_killed_and_run_again_it_gives_the_bytes_of_an_unbroken_run
 
     assert kill_a_stage(denoiser.run, settings, inputs, out, lambda: steps_done() >= 3, signal.SIGTERM) == 3
     stopped_at = steps_done()
-    assert 3 <= stopped_at < 150, "SIGTERM ends the step, writes the checkpoint and leaves"
+    assert 3 <= stopped_at < 50, "SIGTERM ends the step, writes the checkpoint and leaves"
     status = kill_a_stage(denoiser.run, settings, inputs, out, lambda: steps_done() >= stopped_at + 3, signal.SIGKILL)
-    assert status == -signal.SIGKILL and not out.exists() and steps_done() < 150
+    assert status == -signal.SIGKILL and not out.exists() and steps_done() < 50
     run_a_stage(denoiser.run, settings, inputs, out)
     assert store.digest_folder(out) == store.digest_folder(whole)
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(
+    chain: Any, tmp_path: Path, run_a_stage: Any, denoiser_settings: DenoiserSettings
+) -> None:
+    """The batch is drawn whole and shared, so but for the order of sums the weights are the same."""
+    inputs = {"tiles": chain.tiles, "autoencoder": chain.autoencoder}
+    settings = denoiser_settings.model_copy(update={"processes": 2})
+    both = run_a_stage(denoiser.run, settings, inputs, tmp_path / "both")
+    name = "unet/diffusion_pytorch_model.safetensors"
+    one, two = (store.read_tensors(folder / name) for folder in (chain.denoiser, both))
+    assert all(float((two[key] - value).abs().max()) < 1e-4 for key, value in one.items())
+    rates = [pd.read_parquet(folder / "curves.parquet")["lr"].tolist() for folder in (chain.denoiser, both)]
+    assert rates[0] == rates[1]
