@@ -297,7 +297,6 @@ def _told_control(found: Findings, reference: "Reference", settings: AuditImages
         "control_groups": int((~groups.is_train_g).sum()),
         "groups_compared_on_each_side": int(groups.drawn_s.sum()),
         "control_groups_left_out_as_twins": reference.twins,
-        "calibrated_on": reference.calibrated_on,
         "alarms_on_hold_out": alarms,
     }
 

@@ -45,7 +45,7 @@ class Real(NamedTuple):
     own_rg: npt.NDArray[np.float32]
     """Similarity of every real tile to every group, −1 to its own."""
     tail: Tail
-    """Of the nearest train similarity of control tiles."""
+    """Of the nearest train similarity of real tiles, their own group left out."""
     line: float
     """The 95th percentile of the same."""
 

@@ -51,7 +51,7 @@ class Tail(NamedTuple):
         return float(np.tanh(self.location + self.scale * _gumbel_quantile(1.0 - rate)))
 
 
-def fit_tail(nearest_n: npt.NDArray[np.float32], lower: float = 0.5, upper: float = 0.9) -> Tail:
+def fit_tail(nearest_n: npt.NDArray[np.float32], lower: float = 0.5, upper: float = 0.95) -> Tail:
     """Fit a `Tail` through two quantiles of clean nearest similarities.
 
     Only the body is looked at, so that a few hold-out tiles with an unnoticed twin among the train tiles (real

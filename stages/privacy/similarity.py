@@ -21,6 +21,8 @@ from torch import Tensor
 
 THUMB = 12
 CROP = 0.8
+FLAT = 1e-3
+"""Length of a centred thumbnail, in units of the range, below which a tile shows nothing but one colour."""
 ROWS_AT_ONCE = 64
 
 
@@ -64,7 +66,8 @@ def thumbnails(img_nchw: Tensor) -> Tensor:
     """Shrunk to THUMB × THUMB with area weights, every channel centred, the whole of unit length: (n, c, p, p)."""
     small_ncpp = F.interpolate(img_nchw, size=(THUMB, THUMB), mode="bilinear", antialias=True)
     small_ncpp = small_ncpp - small_ncpp.mean((2, 3), keepdim=True)
-    return small_ncpp / small_ncpp.square().sum((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-3)
+    length_n111 = small_ncpp.square().sum((1, 2, 3), keepdim=True).sqrt()
+    return torch.where(length_n111 > FLAT, small_ncpp / length_n111.clamp_min(FLAT), torch.zeros_like(small_ncpp))
 
 
 def crops(img_nchw: Tensor) -> list[Tensor]:

@@ -18,9 +18,9 @@ NOT_TESTED = (
 METHOD = (
     "Train and control are compared with equal numbers of groups of every class (the average over all draws of that "
     "many groups, computed exactly, or over seeded draws); p-values come from exchanging the roles of whole groups; "
-    "intervals from those exchanges together with a bootstrap of whole groups. "
-    "Thresholds come from control tiles. The chance of any false alarm among the tests "
-    "that decide a NO-GO is held at the level by Holm's correction, and likewise among those that ask for a REVIEW."
+    "intervals from those exchanges together with a bootstrap of whole groups. Thresholds come from how near real "
+    "tiles come to training tiles of other groups. The chance of any false alarm among the tests that decide a NO-GO "
+    "is held at the level by Holm's correction, and likewise among those that ask for a REVIEW."
 )
 
 
