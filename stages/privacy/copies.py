@@ -10,6 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
+WIDENED = 1.1
+"""Factor on the fitted scale: classes mix, and a few hundred groups tell the scale only to some percent. Without it
+300 clean tiles of the sample, smoothed, alarmed in 9 % of trials where 2.5 % were meant; with it in 3 %. Of planted
+copies cropped by 7 % it costs 3 of 83 per hundred, of lighter changes none."""
 
 
 def oriented_name(pixels_hwc: Pixels) -> bytes:
@@ -52,7 +56,7 @@ class Tail(NamedTuple):
 
 
 def fit_tail(nearest_n: npt.NDArray[np.float32], lower: float = 0.5, upper: float = 0.95) -> Tail:
-    """Fit a `Tail` through two quantiles of clean nearest similarities.
+    """Fit a `Tail` through two quantiles of clean nearest similarities, its scale `WIDENED`.
 
     Only the body is looked at, so that a few hold-out tiles with an unnoticed twin among the train tiles (real
     collections have them) do not lift the line and blind the audit, as the 99.9th percentile itself would be.
@@ -66,7 +70,7 @@ def fit_tail(nearest_n: npt.NDArray[np.float32], lower: float = 0.5, upper: floa
     if not high > low:
         raise ValueError("the clean tiles are all equally similar to their nearest reference; no tail can be fitted")
     scale = (high - low) / (_gumbel_quantile(upper) - _gumbel_quantile(lower))
-    return Tail(float(low - scale * _gumbel_quantile(lower)), float(scale))
+    return Tail(float(low - scale * _gumbel_quantile(lower)), float(WIDENED * scale))
 
 
 def any_of(rate: float, tiles: int) -> float:

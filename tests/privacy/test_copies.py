@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stages.privacy.copies import any_of, exact_copies, fit_tail, is_plain, one_of, oriented_name
+from stages.privacy.copies import WIDENED, any_of, exact_copies, fit_tail, is_plain, one_of, oriented_name
 
 
 def tiles(n: int, seed: int = 0) -> np.ndarray:
@@ -46,8 +46,8 @@ def test_a_fitted_tail_tells_the_true_rate_beyond_what_it_has_seen() -> None:
     z = rng.gumbel(0.4, 0.03, 20_000)
     tail = fit_tail(np.tanh(z[:2000]).astype(np.float32))
     assert tail.location == pytest.approx(0.4, abs=0.004)
-    assert tail.scale == pytest.approx(0.03, rel=0.1)
-    assert (np.tanh(z) > tail.threshold(0.001)).mean() == pytest.approx(0.001, abs=0.0008)
+    assert tail.scale == pytest.approx(0.03 * WIDENED, rel=0.1)
+    assert 0.0001 < (np.tanh(z) > tail.threshold(0.001)).mean() <= 0.001  # on the safe side
 
 
 def test_a_few_twins_in_the_control_hardly_lift_the_line() -> None:

@@ -23,7 +23,7 @@ from stages.privacy.similarity import Nearness
 from stages.stats.intervals import clopper_pearson
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
-TRAIN, CONTROL, DEALS, LEVEL = 300, 79, 300, 0.05
+TRAIN, CONTROL, DEALS, LEVEL = 300, 79, 200, 0.05
 
 
 class Everything(NamedTuple):
@@ -105,20 +105,20 @@ def test_clean_tiles_seldom_alarm_and_planted_copies_nearly_always_do() -> None:
         alarms = count(world, 200, tiles=300, blurred=blurred)
         assert clopper_pearson(alarms["any hard"], 200).low <= LEVEL
         assert clopper_pearson(alarms["any soft"], 200).low <= LEVEL
-    assert count(world, 100, tiles=300, planted=15)["any hard"] >= 95
+    assert count(world, 50, tiles=300, planted=15)["any hard"] >= 49
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     everything = compare_everything()
     for trials, what in (
-        (400, {"tiles": 150}),
-        (400, {"tiles": 300}),
-        (400, {"tiles": 300, "blurred": True}),
-        (200, {"tiles": 30, "planted": 1}),
-        (200, {"tiles": 150, "planted": 1, "blurred": True}),
-        (200, {"tiles": 150, "planted": 7}),
-        (200, {"tiles": 300, "planted": 15}),
+        (200, {"tiles": 150}),
+        (200, {"tiles": 300}),
+        (200, {"tiles": 300, "blurred": True}),
+        (100, {"tiles": 30, "planted": 1}),
+        (100, {"tiles": 150, "planted": 1, "blurred": True}),
+        (100, {"tiles": 150, "planted": 7}),
+        (100, {"tiles": 300, "planted": 15}),
     ):
         result = count(everything, trials, **what)
         shares = {

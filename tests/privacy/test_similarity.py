@@ -79,3 +79,13 @@ def test_a_cast_of_colour_is_no_likeness(world: tuple) -> None:
 def test_a_real_tile_is_never_its_own_neighbour() -> None:
     masked = similarity.without_own_group(np.ones((2, 3), np.float32), np.array([2, 0]))
     assert masked.tolist() == [[1, 1, -1], [-1, 1, 1]]
+
+
+def test_the_components_are_half_whitened(world: tuple) -> None:
+    img, description, _ = world
+    flat = similarity.orientations(similarity.thumbnails(img)).flatten(0, 1).flatten(1).double()
+    variance = torch.linalg.eigvalsh(flat.T @ flat / len(flat)).flip(0)[: description.basis_dk.shape[1]]
+    projected = flat @ description.basis_dk.double()
+    moment = projected.T @ projected / len(projected)
+    assert moment.diag().numpy() == pytest.approx(variance.sqrt().numpy(), rel=1e-3)
+    assert (moment - moment.diag().diag()).abs().max() < 1e-3 * float(moment.max())
