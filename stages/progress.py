@@ -2,11 +2,25 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+SECONDS_BETWEEN_LINES = 20.0
+
+
+class _Lines:
+    """Standard error for tqdm where nobody watches: every state a line of its own, none of them blank."""
+
+    def write(self, text: str) -> None:
+        """Write one state."""
+        if line := text.strip("\r\n "):
+            sys.stderr.write(line + "\n")
+
+    def flush(self) -> None:
+        """Pass the states on."""
+        sys.stderr.flush()
 
 
 def track(
@@ -14,14 +28,9 @@ def track(
 ) -> Iterator[Item]:
     """Yield `items` while showing `what`, how far it is (starting from `done`), its speed and the time left."""
     live = sys.stderr.isatty()
-    yield from tqdm(
-        items,
-        desc=what,
-        total=total,
-        initial=done,
-        unit=unit,
-        file=sys.stderr,
-        mininterval=0.2 if live else 20.0,
-        leave=live,
-        dynamic_ncols=live,
+    how: dict[str, Any] = (
+        {"mininterval": 0.2, "leave": False, "dynamic_ncols": True}
+        if live
+        else {"file": _Lines(), "mininterval": SECONDS_BETWEEN_LINES, "delay": SECONDS_BETWEEN_LINES, "ncols": 88}
     )
+    yield from tqdm(items, desc=what, total=total, initial=done, unit=unit, **how)
