@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from stages import compute, images, models, store, streams, tables, training
+from stages import compute, images, models, store, streams, tables
 from stages.contracts import Engine, Inputs, Interrupted, UserError
 from stages.settings import Settings
 
@@ -197,6 +197,7 @@ def _train(
     settings: BenchmarkSettings, plan: "Plan", train: "Sample", val: "Sample", out: Path, seed: int, unit: _Unit
 ) -> _Trained:
     """One training. Streams carry the seed number alone: contestants and rates share starts and draws."""
+    from stages import training
     from stages.classify import networks, protocol
 
     plan = plan._replace(learning_rate=settings.learning_rates[unit.rate])

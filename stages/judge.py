@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from stages import compute, images, models, store, streams, tables, training
+from stages import compute, images, models, store, streams, tables
 from stages.contracts import Engine, Inputs
 from stages.settings import Settings
 
@@ -69,6 +69,7 @@ def run(settings: JudgeSettings, inputs: Inputs, out: Path, seed: int, engine: E
 
 def _train(settings: JudgeSettings, tiles: Path, out: Path, seed: int, name: str) -> _Trained:
     """Train one of the two networks (the same streams for both), and write its folder."""
+    from stages import training
     from stages.classify import metrics, networks, protocol
 
     train, val = images.read(tiles / "images", role="train"), images.read(tiles / "images", role="val")

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +121,9 @@ def test_structure_is_learnt_by_the_grey_twin_too(tmp_path: Path, tiles: Path) -
     found = store.read_json(run(tmp_path / "out", tiles, settings, Threads()) / "facts.json")
     assert found["networks"]["grey"]["val"]["balanced_accuracy"] > 0.8
     assert np.isfinite(found["networks"]["colour"]["val"]["macro_auc"])
+
+
+def test_the_settings_can_be_read_without_loading_torch() -> None:
+    imports = "import sys, stages.judge, stages.benchmark, stages.condensation"
+    code = f"{imports}; assert not {{'torch', 'sklearn'}} & {{*sys.modules}}"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(judge.__file__).parents[1])
