@@ -49,14 +49,23 @@ def run(
     until: Annotated[str | None, typer.Option(help="Stop after this node; only what it needs is run.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="Run this node again, and all that follows.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be run, and why.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes for work that can be cut into chunks.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many work side by side on what can be cut into chunks; default: cores."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="What they are: threads or processes.")] = "threads",
     set_: SetOption = None,
     root: RootOption = ROOT,
     name: NameOption = None,
 ) -> None:
     """Run what is stale in RECIPE, in order, and write the report."""
-    from pipeline import engine, runner
+    from pipeline import engine as engines
+    from pipeline import runner
     from pipeline import steps as all_steps
+    from stages.contracts import UserError
+
+    if engine not in ("threads", "processes"):
+        raise UserError(f"--engine is threads or processes, not {engine!r}.")
 
     config, this, steps = _prepare(recipe, set_, root, name)
     chosen = all_steps.upstream(steps, until) if until else steps
@@ -68,10 +77,11 @@ def run(
     from pipeline.config import dump
     from stages import store
 
+    at_work = engines.make("processes" if engine == "processes" else "threads", workers or engines.cores())
     with logs.to(this.folder):
         store.write_text(this.folder / "config.yaml", dump(config))
         try:
-            runner.go(this, chosen, engine.make(workers), again)
+            runner.go(this, chosen, at_work, again)
         finally:  # a report of what there is, also when the audit forbids the release or a stage fails
             page = report.write(this, steps, config)
     release = this.folder / "results" / "release" / "dataset"

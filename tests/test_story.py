@@ -33,8 +33,11 @@ def test_a_second_run_does_nothing(tiny_root: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in tiny_root.rglob("seal.json")} == stamps
 
 
-def test_the_story_told_twice_over_two_workers_gives_equal_bytes(tiny_root: Path, tmp_path: Path) -> None:
-    told = histodistill("run", TINY, "--workers", "2", root=tmp_path)
+@pytest.mark.parametrize("words", [("--workers", "1"), ("--workers", "2", "--engine", "processes")])
+def test_the_story_told_by_other_workers_gives_equal_bytes(
+    words: tuple[str, ...], tiny_root: Path, tmp_path: Path
+) -> None:
+    told = histodistill("run", TINY, *words, root=tmp_path)
     assert told.code == 0, told.err[-3000:]
     assert changed(seals_below(tiny_root), seals_below(tmp_path)) == []
 
