@@ -13,9 +13,10 @@ from diffusers import UNet2DModel
 from PIL import Image
 from pydantic import ValidationError
 
-from stages import denoiser, images, store
+from stages import denoiser, images, models, store
 from stages.contracts import UserError
 from stages.denoiser import DenoiserSettings
+from stages.diffusion.pipeline import decode_pixels
 
 
 def test_it_writes_network_curves_samples_and_facts(chain: Any) -> None:
@@ -57,15 +58,21 @@ def test_a_warning_when_kid_does_not_fall() -> None:
 def test_the_warning_reaches_the_person_and_the_facts(
     chain: Any, tmp_path: Path, run_a_stage: Any, denoiser_settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The val tiles are what the decoder makes of train tiles, so its own blur costs nothing and hides nothing."""
+    given = models.read_autoencoder(chain.autoencoder / "vae")
+    z_nchw = store.read_tensors(chain.autoencoder / "latents.safetensors")["latents_vnchw"][0].float()
+    decoded = decode_pixels(given.model, z_nchw, given.mean_c.tolist(), given.std_c.tolist(), 32)
+    tiles = images.read(chain.tiles / "images")
+    pixels = np.concatenate([tiles.pixels_nhwc[:16], decoded[::2]])
+    columns = tiles.table[["group", "role"]]
+    images.write(tmp_path / "tiles" / "images", images.make(pixels, tiles.labels_n, tiles.classes, columns))
     settings = denoiser_settings.model_copy(update={"learning_rate": 1e-12, "steps": 4, "checkups": 2})
-    inputs = {"tiles": chain.tiles, "autoencoder": chain.autoencoder}
+    inputs = {"tiles": tmp_path / "tiles", "autoencoder": chain.autoencoder}
     with caplog.at_level(logging.WARNING, logger="stages.denoiser"):
         out = run_a_stage(denoiser.run, settings, inputs, tmp_path / "stuck")
-    kids = store.read_json(out / "facts.json")["kid"]
     warnings = store.read_json(out / "facts.json")["warnings"]
-    assert kids["4"] >= 0.99 * kids["2"]
     assert [record.message for record in caplog.records] == warnings
-    assert warnings, "a network that learns nothing is reported"
+    assert len(warnings) == 1, "a network that learns nothing is reported"
 
 
 def test_a_class_without_train_tiles_is_refused(chain: Any, tmp_path: Path, run_a_stage: Any) -> None:
