@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from stages import images, store, streams
+from stages import compute, images, store, streams
 from stages.contracts import Engine, Inputs, UserError
 from stages.images import ImageSet
 from stages.settings import Settings
@@ -88,6 +88,11 @@ class Findings(NamedTuple):
 
 def run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
     """Audit a selection: write `audit.json`, `pairs.png`, `distances.parquet` and `facts.json`."""
+    with compute.one_thread():  # equal bytes on any number of cores; thousands of small steps, and cores are shared
+        _run(settings, inputs, out, seed)
+
+
+def _run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int) -> None:
     from stages.privacy.reference import assemble
 
     material = _read(inputs)
