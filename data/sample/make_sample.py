@@ -17,6 +17,7 @@ QUOTAS = {  # groups per role; train and val are balanced, every row adds up to 
     "lung_n": {"public": 68, "train": 100, "val": 20, "test": 33, "control": 28},
     "lung_scc": {"public": 68, "train": 100, "val": 20, "test": 34, "control": 26},
 }
+TWINS = {"lung_n-228": "lung_n-177"}  # two names for one original, found by the audit; they must share a role
 COPIES = {"public": 2, "train": 5, "val": 3, "test": 3, "control": 5}
 
 
@@ -28,7 +29,19 @@ def roles_by_group(groups: pd.DataFrame) -> pd.DataFrame:
         roles = np.repeat(list(QUOTAS[label]), list(QUOTAS[label].values()))
         assert len(roles) == len(part), (label, len(roles), len(part))
         parts.append(part.assign(role=rng.permutation(roles)))
-    return pd.concat(parts)[["group", "label", "role"]]
+    return united(pd.concat(parts)[["group", "label", "role"]])
+
+
+def united(roles: pd.DataFrame) -> pd.DataFrame:
+    """Give every twin the role of the other; the first group of that role and class takes the one it leaves."""
+    roles = roles.set_index("group")
+    for twin, other in TWINS.items():
+        left, wanted, label = roles.role[twin], roles.role[other], roles.label[other]
+        if left == wanted:
+            continue
+        stand_in = next(g for g in roles.index if (roles.role[g], roles.label[g]) == (wanted, label) and g != other)
+        roles.loc[[twin, stand_in], "role"] = [wanted, left]
+    return roles.reset_index()
 
 
 def main(source: str, out: str) -> None:
