@@ -1,6 +1,6 @@
 """Gather the public tiles that the shipped autoencoder is trained on into one Parquet file.
 
-    python data/autoencoder/make_public.py LUNG.parquet BLOOD.parquet SLIDE.svs public.parquet
+    python data/make_public.py LUNG.parquet BLOOD.parquet SLIDE.svs public.parquet
 
 LUNG is lc25000_lung_64.parquet, BLOOD pbc_blood_64.parquet, SLIDE CMU-1-Small-Region.svs (all public).
 Labels are sources, and a batch takes the same share of each: the slide at four scales, lung in three classes (the 200
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 SCALES = ((1, 48), (2, 24), (4, 10), (8, 5))  # downsampling, and stride in px of the reduced picture
-ROLES = Path(__file__).resolve().parent.parent / "sample" / "roles.csv"
+ROLES = Path(__file__).resolve().parent / "sample" / "roles.csv"
 
 
 def png(pixels: np.ndarray) -> bytes:
