@@ -15,7 +15,7 @@ class _Lines:
 
     def write(self, text: str) -> None:
         """Write one state."""
-        if line := text.strip("\r\n "):
+        if line := text.replace("\x1b[A", "").strip("\r\n "):
             sys.stderr.write(line + "\n")
 
     def flush(self) -> None:
