@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import HERE, TINY, changed, histodistill, seals_below
+from telling import HERE, TINY, changed, histodistill, seals_below
 
 STAGES = [
     *("tiles", "autoencoder", "judge", "denoiser", "candidates", "embedding"),

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import TINY, histodistill
+from telling import TINY, histodistill
 
 
 def test_status_says_missing_before_and_sealed_after(tiny_root: Path, tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from textures import CLASSES, Serial, Threads, digests, kill_when, steps_saved, textured, write_tiles
 
 from stages import benchmark, images, models, store, tables
 from stages.classify import metrics, networks
 from stages.contracts import Inputs, UserError
-from tests.stages.textures import CLASSES, Serial, Threads, digests, kill_when, steps_saved, textured, write_tiles
 
 SETTINGS = benchmark.BenchmarkSettings(
     seeds=2,
@@ -164,7 +164,7 @@ CHILD = """
     import sys
     from pathlib import Path
     from stages import benchmark, training
-    from tests.stages.textures import Serial
+    from textures import Serial
     training.SECONDS_BETWEEN_CHECKPOINTS = 0
     settings = benchmark.BenchmarkSettings.model_validate_json(sys.argv[1])
     inputs = dict(zip(("tiles", "judge", "contestant"), map(Path, sys.argv[3:6])))

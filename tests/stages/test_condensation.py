@@ -4,11 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from textures import CLASSES, Serial, digests, write_tiles
 
 from stages import condensation, images, models, store
 from stages.classify import networks
 from stages.contracts import Inputs, UserError
-from tests.stages.textures import CLASSES, Serial, digests, write_tiles
 
 FACTS = {
     "architecture": "resnet18",

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from textures import Serial, Threads, digests, kill_when, steps_saved, write_tiles
 
 from stages import compute, images, judge, models, store, tables
 from stages.classify import networks, protocol
 from stages.contracts import Interrupted
-from tests.stages.textures import Serial, Threads, digests, kill_when, steps_saved, write_tiles
 
 SETTINGS = judge.JudgeSettings(steps=4, batch=12, learning_rate=3e-3, evaluations=2, shift_px=1, precision="no")
 ALONE = SETTINGS.model_copy(update={"grey_twin": False})
@@ -86,7 +86,7 @@ CHILD = """
     import sys
     from pathlib import Path
     from stages import judge, training
-    from tests.stages.textures import Serial
+    from textures import Serial
     training.SECONDS_BETWEEN_CHECKPOINTS = 0
     settings = judge.JudgeSettings.model_validate_json(sys.argv[3])
     Path(sys.argv[2]).mkdir(parents=True)
