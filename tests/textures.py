@@ -1,5 +1,6 @@
 """Small textured tiles, an engine and a child that is killed, for the tests of judge, condensation and benchmark."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -61,7 +62,9 @@ def digests(out: Path) -> dict[str, str]:
 def kill_when(ready: Callable[[], bool], script: str, *words: str | Path) -> None:
     """Run `script` in a process of its own and send it SIGKILL as soon as `ready`."""
     command = [sys.executable, "-c", textwrap.dedent(script), *map(str, words)]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(images.__file__).parents[1])
+    paths = [str(Path(__file__).parent), *sys.path]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
     while not ready():
         assert child.poll() is None, child.communicate()[1].decode()[-2000:]
         time.sleep(0.005)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.engine import Pool
+from pipeline.engine import Processes
 from stages import candidates, images, store
 from stages.candidates import CandidatesSettings
 from stages.diffusion.pipeline import TilePipeline
@@ -55,7 +55,7 @@ def test_any_number_of_workers_gives_the_same_bytes(
     chain: Any, tmp_path: Path, candidates_settings: CandidatesSettings
 ) -> None:
     with store.fresh_folder(tmp_path / "pool") as out:
-        candidates.run(candidates_settings, inputs_of(chain), out, 3, Pool(2))
+        candidates.run(candidates_settings, inputs_of(chain), out, 3, Processes(2))
     assert store.digest_folder(tmp_path / "pool") == store.digest_folder(chain.candidates)
 
 

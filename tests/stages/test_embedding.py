@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.engine import Pool, Serial
+from pipeline.engine import Processes, Serial
 from stages import compute, embedding, images, models, store
 from stages.classify import networks
 from stages.contracts import Interrupted, UserError
@@ -94,7 +94,7 @@ def test_equal_runs_give_equal_bytes_and_chunks_do_not_matter(inputs: dict[str, 
 
 @pytest.mark.slow  # starts processes that import torch
 def test_a_pool_gives_the_same_bytes_as_one_process(inputs: dict[str, Path], tmp_path: Path) -> None:
-    pooled = embed(inputs, tmp_path / "pooled", engine=Pool(2))
+    pooled = embed(inputs, tmp_path / "pooled", engine=Processes(2))
     assert contents(pooled) == contents(embed(inputs, tmp_path / "serial"))
 
 
