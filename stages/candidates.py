@@ -125,7 +125,7 @@ def sample_chunk(folder: Path, digest: str, seed: int, chunk: list[Candidate]) -
     return pixels_bhwc
 
 
-@functools.lru_cache(maxsize=1)
+@compute.loaded_once
 def _pipeline(folder: Path, digest: str) -> Any:
     """The pipeline in `folder`, read once per process; the digest of its weights tells one from the next."""
     from stages.diffusion.pipeline import TilePipeline

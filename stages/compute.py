@@ -1,13 +1,14 @@
 """The device, its precision and its threads; and the one way a long step is asked to stop."""
 
 import contextlib
+import functools
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from stages.contracts import Interrupted
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Precision = Literal["no", "bf16", "fp16"]
+Given = ParamSpec("Given")
+Loaded = TypeVar("Loaded")
 _asked = threading.Event()
+_loading = threading.RLock()
 _stop_of_all: Any = None  # in a process of `launch`: the event its parent sets
 
 
@@ -112,6 +116,21 @@ def accelerator(precision: Precision = "no") -> "Accelerator":
 
     AcceleratorState._reset_state()
     return Accelerator(mixed_precision=precision)
+
+
+def loaded_once(load: Callable[Given, Loaded]) -> Callable[Given, Loaded]:
+    """`load`, keeping its latest result, and let in by one thread at a time.
+
+    Libraries patch `torch.nn` for the whole process while they read a model; two at once leave the patch behind.
+    """
+    kept = functools.lru_cache(maxsize=1)(load)
+
+    @functools.wraps(load)
+    def alone(*args: Given.args, **kwargs: Given.kwargs) -> Loaded:
+        with _loading:
+            return kept(*args, **kwargs)
+
+    return alone
 
 
 def device() -> "torch.device":

@@ -123,7 +123,7 @@ def embed_piece(piece: Piece, encoder: Encoder, folder: Path, digest: str, laten
     return {name: tensor[: piece.real].float().cpu().clone() for name, tensor in found.items()}
 
 
-@functools.lru_cache(maxsize=1)
+@compute.loaded_once
 def _judge(folder: Path, digest: str) -> tuple[Any, dict[str, Any]]:
     """The judge and its facts, read once per process; `digest` tells a judge from its successor."""
     from stages import models
@@ -133,7 +133,7 @@ def _judge(folder: Path, digest: str) -> tuple[Any, dict[str, Any]]:
     return network.to(compute.device()), facts
 
 
-@functools.lru_cache(maxsize=1)
+@compute.loaded_once
 def _autoencoder(folder: Path, digest: str) -> "nn.Module":
     """The autoencoder, once per process."""
     from stages import models

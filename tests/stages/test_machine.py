@@ -1,5 +1,8 @@
 """Streams, the store, tables: the floor that touches the machine."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stages import store, streams, tables, training
+from stages import compute, store, streams, tables, training
 from stages.contracts import Interrupted
 
 
@@ -90,3 +93,20 @@ def test_an_interrupted_training_equals_an_unbroken_one(tmp_path: Path, monkeypa
         _line(tmp_path / "b.scratch", 12, 5, monkeypatch)
     assert torch.equal(_line(tmp_path / "b.scratch", 12, None, monkeypatch), whole)
     assert torch.equal(_line(tmp_path / "b.scratch", 12, None, monkeypatch), whole), "a finished one is only read back"
+
+
+def test_a_model_is_loaded_by_one_thread_at_a_time_and_once() -> None:
+    inside, calls, crowded = threading.Lock(), [], []
+
+    @compute.loaded_once
+    def load(name: str) -> str:
+        crowded.append(not inside.acquire(blocking=False))
+        time.sleep(0.02)
+        inside.release()
+        calls.append(name)
+        return name.upper()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(load, ["a"] * 8)) == {"A"}
+    assert calls == ["a"] and not any(crowded)
+    assert (load("b"), load("b"), calls) == ("B", "B", ["a", "b"])
