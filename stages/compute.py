@@ -128,7 +128,7 @@ def loaded_once(load: Callable[Given, Loaded]) -> Callable[Given, Loaded]:
     @functools.wraps(load)
     def alone(*args: Given.args, **kwargs: Given.kwargs) -> Loaded:
         with _loading:
-            return kept(*args, **kwargs)
+            return kept(*args, **kwargs)  # type: ignore[arg-type]  # all that is given here can be hashed
 
     return alone
 
