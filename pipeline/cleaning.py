@@ -13,8 +13,8 @@ def unused(root: Path) -> list[tuple[Path, int]]:
     found = []
     for path in sorted((root / "store").glob("*/*")):
         kept = (path.parent.name, path.name.split(".")[0]) in used
-        leftover = path.name.endswith((".work", ".scratch", ".lock"))
-        if not kept or (leftover and kept):
+        leftover = path.name.endswith((".work", ".scratch"))
+        if not kept or leftover:
             found.append((path, size(path)))
     return found
 

@@ -92,7 +92,7 @@ def save_pipeline(
         settings.guidance,
         settings.steps,
     )
-    whole.save_pretrained(folder, safe_serialization=True)
+    models.write_pretrained(folder, whole)
     store.write_bytes(folder / "pipeline.py", Path(pipeline.__file__).read_bytes())
 
 

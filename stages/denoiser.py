@@ -121,7 +121,7 @@ def train(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int) -> N
     board.close()
     if not accelerator.is_main_process:
         return
-    learner.ema.network.save_pretrained(out / "unet", safe_serialization=True)
+    models.write_pretrained(out / "unet", learner.ema.network)
     curves.to_parquet(out / "curves.parquet", index=False)
     store.write_bytes(out / "samples.png", images.png(checkup.page(), level=6))
     seen = curves.dropna(subset="kid") if "kid" in curves else curves[:0]

@@ -27,7 +27,7 @@ class Autoencoder(NamedTuple):
 
 def write_autoencoder(folder: Path, autoencoder: Autoencoder) -> None:
     """Write the diffusers folder and, beside the weights, `latents.json` with the scale."""
-    autoencoder.model.save_pretrained(folder, safe_serialization=True)
+    write_pretrained(folder, autoencoder.model)
     scale = {"mean": autoencoder.mean_c.tolist(), "std": autoencoder.std_c.tolist()}
     store.write_json(folder / "latents.json", scale | {"measured_on": autoencoder.measured_on})
 
@@ -46,6 +46,18 @@ def quiet_diffusers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def write_pretrained(folder: Path, model: Any) -> None:
+    """Write a diffusers model or pipeline, and take out where its parts were once read from.
+
+    diffusers keeps that path as `_name_or_path`; it tells names of the machine, and would make equal models differ.
+    """
+    model.save_pretrained(folder, safe_serialization=True)
+    for path in folder.rglob("*.json"):
+        value = store.read_json(path)
+        if isinstance(value, dict) and value.pop("_name_or_path", None) is not None:
+            store.write_json(path, value)
 
 
 def read_vae(folder: Path) -> Any:

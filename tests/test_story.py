@@ -1,6 +1,7 @@
 """The whole story on the tiny recipe, as a person runs it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -100,8 +101,10 @@ def test_a_run_is_verified_in_full(tiny_root: Path, tmp_path: Path) -> None:
     assert "facts.json is not what was sealed" in told.out
 
 
-@pytest.mark.parametrize("telltale", ["/tmp/", "/root", "/home", str(HERE), "lung_aca-"])
-def test_no_path_and_no_name_of_an_original_is_in_any_result(tiny_root: Path, telltale: str) -> None:
+def test_no_path_and_no_name_of_an_original_is_in_any_result(tiny_root: Path) -> None:
+    """Originals are called lung_aca-17; released files lung_aca-00017.png."""
+    telltale = re.compile(rb"/tmp/|/root|/home|lung_(aca|n|scc)-(?!0\d{4})\d|" + re.escape(bytes(HERE)))
+    assert telltale.search(b"lung_aca-0,") and not telltale.search(b"lung_aca-00017.png")
     for path in (tiny_root / "store").rglob("*"):
         if path.is_file() and not path.name.startswith(".") and ".logs" not in str(path):
-            assert telltale.encode() not in path.read_bytes(), path
+            assert not telltale.search(path.read_bytes()), path

@@ -42,7 +42,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     columns = {"group": np.arange(39) // 2, "role": roles}
     images.write(folder / "candidates" / "images", candidates)
     images.write(folder / "tiles" / "images", images.make(pixels_nhwc[21:], labels[21:], ["a", "b"], columns))
-    models.write_network(folder / "judge" / "colour", networks.build_seeded(JUDGE, seed=1), JUDGE)
+    models.write_network(
+        folder / "judge" / "colour", networks.build_seeded(JUDGE, torch.Generator().manual_seed(1)), JUDGE
+    )
     return {name: folder / name for name in ("candidates", "tiles", "judge")}
 
 
@@ -148,7 +150,7 @@ def test_the_latent_of_the_autoencoder_is_another_encoder(inputs: dict[str, Path
 
 
 def test_a_judge_that_went_wrong_is_told(inputs: dict[str, Path], tmp_path: Path) -> None:
-    network = networks.build_seeded(JUDGE, seed=1)
+    network = networks.build_seeded(JUDGE, torch.Generator().manual_seed(1))
     with torch.no_grad():
         next(network.parameters()).fill_(float("nan"))
     models.write_network(tmp_path / "judge" / "colour", network, JUDGE)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stages import compute, store, streams, tables, training
+from stages import compute, models, store, streams, tables, training
 from stages.contracts import Interrupted
 
 
@@ -110,3 +110,15 @@ def test_a_model_is_loaded_by_one_thread_at_a_time_and_once() -> None:
         assert set(pool.map(load, ["a"] * 8)) == {"A"}
     assert calls == ["a"] and not any(crowded)
     assert (load("b"), load("b"), calls) == ("B", "B", ["a", "b"])
+
+
+def test_a_model_does_not_tell_where_it_was_once_read(tmp_path: Path) -> None:
+    from diffusers import UNet2DModel
+
+    kinds = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+    unet = UNet2DModel(sample_size=4, block_out_channels=(8,), norm_num_groups=2, layers_per_block=1, **kinds)
+    models.write_pretrained(tmp_path / "one", unet)
+    again = UNet2DModel.from_pretrained(tmp_path / "one", local_files_only=True)
+    models.write_pretrained(tmp_path / "two", again)
+    assert str(tmp_path) in str(again.config), "diffusers does remember it"
+    assert store.digest_folder(tmp_path / "one") == store.digest_folder(tmp_path / "two")
