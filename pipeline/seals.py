@@ -103,7 +103,9 @@ def _file(name: str) -> Path | None:
 
 def _data_files(tree: ast.Module, folder: Path) -> list[Path]:
     """Files of the own packages, other than code, whose name or path below the top package stands in `tree`."""
-    top = next((parent for parent in (folder, *folder.parents) if parent.name in _OWN), folder)
+    top = next((parent for parent in (folder, *folder.parents) if parent.name in _OWN), None)
+    if top is None:
+        return []
     words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
     files = [p for p in top.rglob("*") if p.suffix in (".jinja", ".safetensors", ".json") and p.is_file()]
     return sorted(p for p in files if {p.name, p.relative_to(top).as_posix()} & words)
