@@ -16,7 +16,7 @@ from pipeline import seals
 from pipeline.seals import Seal
 from pipeline.steps import Step, find
 from stages import compute, store, streams
-from stages.contracts import Engine, UserError
+from stages.contracts import Engine, Interrupted, UserError
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,8 @@ def go(run: Run, steps: Sequence[Step], engine: Engine, again: frozenset[str] = 
             record[step.node] = {"folder": sealed[step.node].folder.name, "seconds": round(seconds, 1)}
             keep_record(run, record)
             log.info("%s: done in %s", title, duration(seconds))
+            if compute.stop_asked() and step is not steps[-1]:
+                raise Interrupted(f"stopped after {step.node}; run the same command again to continue")
     keep_record(run, record)
     link(run, sealed)
     return sealed

@@ -14,7 +14,7 @@ from pydantic import Field
 from pipeline import engine, runner, seals
 from pipeline.steps import Step, downstream, find, upstream
 from stages import store
-from stages.contracts import Engine, Inputs, UserError
+from stages.contracts import Engine, Inputs, Interrupted, UserError
 from stages.settings import InputPath, Settings
 
 RAN: list[str] = []
@@ -256,3 +256,15 @@ def test_a_training_that_was_stopped_continues_to_the_same_bytes(tmp_path: Path,
     one, two = (next((tmp_path / name).rglob("seal.json")).read_bytes() for name in ("whole", "broken"))
     assert one == two
     assert not list((tmp_path / "broken").rglob("*.work"))
+
+
+def test_a_stop_between_two_steps_ends_the_run_and_loses_nothing(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner.compute, "stop_asked", lambda: RAN == ["numbers"])
+    with pytest.raises(Interrupted, match="stopped after numbers"):
+        go(tmp_path, story(source))
+    monkeypatch.undo()
+    assert words(tmp_path, story(source)) == ["sealed", "missing", "waiting"]
+    go(tmp_path, story(source))
+    assert RAN == ["doubled", "total"]
