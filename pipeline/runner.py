@@ -119,11 +119,12 @@ def go(run: Run, steps: Sequence[Step], engine: Engine, again: frozenset[str] = 
             seconds = time.monotonic() - started
             record[step.node] = {"folder": sealed[step.node].folder.name, "seconds": round(seconds, 1)}
             keep_record(run, record)
+            link(run, record)
             log.info("%s: done in %s", title, duration(seconds))
             if compute.stop_asked() and step is not steps[-1]:
                 raise Interrupted(f"stopped after {step.node}; run the same command again to continue")
     keep_record(run, record)
-    link(run, sealed)
+    link(run, record)
     return sealed
 
 
@@ -184,14 +185,15 @@ def peak_mib() -> int:
     return int(most // scale)
 
 
-def link(run: Run, sealed: dict[str, Seal]) -> None:
-    """Links from the run's folder into the store, one for each node, so that people find results by name."""
+def link(run: Run, record: dict[str, Any]) -> None:
+    """Links from the run's folder into the store, one for each node's latest result, so that people find it by name."""
     links = run.folder / "results"
     shutil.rmtree(links, ignore_errors=True)
-    for node, seal in sealed.items():
+    for node, entry in record.items():
+        place = Path("store") / node.partition("/")[0] / entry["folder"]
         path = links / node
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(Path("../" * (len(node.split("/")) + 2)) / seal.folder.relative_to(run.root))
+        path.symlink_to(Path("../" * (len(node.split("/")) + 2)) / place)
 
 
 def accept(run: Run, steps: Sequence[Step], node: str, why: str) -> str:
