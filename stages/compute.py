@@ -21,6 +21,9 @@ Given = ParamSpec("Given")
 Loaded = TypeVar("Loaded")
 _asked = threading.Event()
 _loading = threading.RLock()
+_counting = threading.Lock()
+_inside = 0  # threads within `one_thread`
+_usual_threads = 0  # what torch had before the first of them
 _stop_of_all: Any = None  # in a process of `launch`: the event its parent sets
 
 
@@ -145,16 +148,23 @@ def one_thread() -> Iterator[None]:
     """Within: torch computes with one thread, here and in no other thread of Python.
 
     Sums depend on how many threads share them. Work that goes through an engine runs in here, so that its bytes do not
-    depend on who does it; the engine's workers keep the machine busy.
+    depend on who does it; the engine's workers keep the machine busy. What a new thread begins with belongs to the
+    whole process, so the last to leave puts the usual number back, whoever came first.
     """
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    global _inside, _usual_threads
+    with _counting:
+        _usual_threads = _usual_threads or torch.get_num_threads()
+        _inside += 1
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        with _counting:
+            _inside -= 1
+            if _inside == 0:
+                torch.set_num_threads(_usual_threads)
 
 
 def fast_bf16() -> bool:

@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 20.0
+# Made now: `datasets` makes one for a moment and takes it away again, from under another thread's bar.
+tqdm.get_lock()  # type: ignore[no-untyped-call]
 
 
 class _Lines:

@@ -1,5 +1,8 @@
 """Streams, the store, tables: the floor that touches the machine."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -122,3 +125,50 @@ def test_a_model_does_not_tell_where_it_was_once_read(tmp_path: Path) -> None:
     models.write_pretrained(tmp_path / "two", again)
     assert str(tmp_path) in str(again.config), "diffusers does remember it"
     assert not [p for p in (tmp_path / "two").iterdir() if str(tmp_path).encode() in p.read_bytes()]
+
+
+LEAVING = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+import torch
+from stages import compute
+
+first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+
+def first():
+    with compute.one_thread():
+        first_in.set()
+        second_in.wait(5)
+        inside = torch.get_num_threads()
+    first_out.set()
+    return inside
+
+def second():
+    first_in.wait(5)
+    with compute.one_thread():
+        second_in.set()
+        first_out.wait(5)
+        return torch.get_num_threads()
+
+with ThreadPoolExecutor(2) as pool:
+    inside = [f.result() for f in [pool.submit(first), pool.submit(second)]]
+print(inside, torch.get_num_threads())
+"""
+
+
+def test_threads_that_come_and_go_in_any_order_leave_torch_as_it_was() -> None:
+    """Also for a thread that first meets torch after them, as the main one does here."""
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
+    told = subprocess.run([sys.executable, "-c", LEAVING], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout == "[1, 1] 2\n"
+
+
+def test_a_bar_survives_what_other_libraries_do_to_its_lock() -> None:
+    from tqdm import tqdm
+    from tqdm.contrib.concurrent import thread_map
+
+    from stages import progress
+
+    thread_map(abs, [1], disable=True)
+    assert hasattr(tqdm, "_lock")
+    assert list(progress.track([1], "after")) == [1]
