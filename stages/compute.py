@@ -149,13 +149,14 @@ def one_thread() -> Iterator[None]:
 
     Sums depend on how many threads share them. Work that goes through an engine runs in here, so that its bytes do not
     depend on who does it; the engine's workers keep the machine busy. What a new thread begins with belongs to the
-    whole process, so the last to leave puts the usual number back, whoever came first.
+    whole process, so whoever leaves puts back what the first to come found, not what a latecomer did.
     """
     import torch
 
     global _inside, _usual_threads
     with _counting:
-        _usual_threads = _usual_threads or torch.get_num_threads()
+        if _inside == 0:
+            _usual_threads = torch.get_num_threads()
         _inside += 1
         torch.set_num_threads(1)
     try:
@@ -163,8 +164,7 @@ def one_thread() -> Iterator[None]:
     finally:
         with _counting:
             _inside -= 1
-            if _inside == 0:
-                torch.set_num_threads(_usual_threads)
+            torch.set_num_threads(_usual_threads)
 
 
 def fast_bf16() -> bool:
