@@ -145,11 +145,11 @@ def device() -> "torch.device":
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Within: torch computes with one thread, here and in no other thread of Python.
+    """Within: torch computes with one thread.
 
     Sums depend on how many threads share them. Work that goes through an engine runs in here, so that its bytes do not
-    depend on who does it; the engine's workers keep the machine busy. What a new thread begins with belongs to the
-    whole process, so whoever leaves puts back what the first to come found, not what a latecomer did.
+    depend on who does it; the engine's workers keep the machine busy. torch's number holds for the whole process, so
+    the first to come remembers it and the last to leave puts it back; no one in between touches it.
     """
     import torch
 
@@ -164,7 +164,8 @@ def one_thread() -> Iterator[None]:
     finally:
         with _counting:
             _inside -= 1
-            torch.set_num_threads(_usual_threads)
+            if _inside == 0:
+                torch.set_num_threads(_usual_threads)
 
 
 def fast_bf16() -> bool:
