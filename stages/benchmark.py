@@ -36,8 +36,8 @@ class TrainingSettings(ClassifierSettings):
     grey: bool = False
     """Whether the network sees luminance alone."""
     learning_rates: tuple[float, ...] | None = Field(None, min_length=1)
-    """Peak learning rates; where there are several, val chooses one by the mean loss over the seeds; null: 0.003 for
-    ConvNet-3 and 0.001 for others."""
+    """Peak learning rates; where there are several, val chooses one by the mean loss over the seeds; null: in
+    plain 0.003 for ConvNet-3 and 0.001 for others, in infodist 0.01."""
     views: Literal[1, 4, 8] = 4
     """Predictions are means over so many views of a tile: as it is, its flips, its transpositions."""
 

@@ -29,11 +29,11 @@ class JudgeSettings(ClassifierSettings):
     steps: int = Field(240, ge=1, le=10_000_000)
     """Optimiser steps."""
     learning_rate: float | None = Field(None, gt=0, le=1)
-    """Peak learning rate; null: 0.003 for ConvNet-3 and 0.001 for others."""
+    """Peak learning rate; null: in plain 0.003 for ConvNet-3 and 0.001 for others, in infodist 0.01."""
     evaluations: int = Field(8, ge=1, le=100_000)
     """How many times val is looked at; the weights with the lowest loss there are kept."""
     shift_px: int = Field(4, ge=0, le=64)
-    """Augmentation: largest shift along each axis, in pixels of what the network sees."""
+    """Augmentation of plain: largest shift along each axis, in pixels of what the network sees."""
     grey_twin: bool = True
     """Whether to train the grey twin as well."""
 

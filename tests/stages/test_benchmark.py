@@ -40,12 +40,13 @@ def short(steps: int, **networks: dict[str, Any]) -> benchmark.BenchmarkSettings
 
 COUNTS = {"train": 18, "val": 9, "test": 9, "control": 6}
 FACTS = {
-    "architecture": "resnet18",
+    "architecture": "convnet3",
+    "width": 4,
     "classes": list(CLASSES),
     "mean": [0.5] * 3,
     "std": [0.2] * 3,
     "size_px": 16,
-    "feature_dim": 512,
+    "feature_dim": 16,
 }
 
 
@@ -223,6 +224,36 @@ def test_several_networks_see_tiles_at_sizes_of_their_own(inputs: Inputs, tmp_pa
         ("colour", "colour only"),
     ]
     assert {*store.read_json(out / "metrics.json")} == {name for name, _ in rows}
+
+
+def soft(inputs: Inputs, folder: Path, p_nk: np.ndarray) -> Inputs:
+    """The inputs, with class probabilities on the contestant's images."""
+    chosen = images.read(inputs["contestant"] / "images")
+    table = chosen.table.assign(**{f"p{c}": p_nk[:, c] for c in range(3)})
+    images.write(folder / "images", chosen._replace(table=table))
+    return {**inputs, "contestant": folder}
+
+
+@pytest.mark.parametrize("protocol", ["plain", "infodist"])
+def test_a_contestant_with_soft_labels_trains_every_network_with_and_without_them(
+    inputs: Inputs, tmp_path: Path, protocol: str
+) -> None:
+    settings = short(4, convnet3={"protocol": protocol}, grey={"protocol": protocol, "grey": True})
+    labels = images.read(inputs["contestant"] / "images").labels_n
+    one_hot = run(tmp_path / "a", soft(inputs, tmp_path / "one_hot", np.eye(3)[labels]), settings=settings)
+    mixed = run(tmp_path / "b", soft(inputs, tmp_path / "mixed", np.full((12, 3), 1 / 3)), settings=settings)
+    hard = run(tmp_path / "c", inputs, settings=settings)
+    of = {}
+    for name, out in (("one_hot", one_hot), ("mixed", mixed), ("hard", hard)):
+        rows = [row["name"] for row in store.read_json(out / "facts.json")["networks"]]
+        twins = [] if name == "hard" else ["convnet3_soft", "grey_soft"]
+        assert sorted(rows) == sorted(["convnet3", "grey", "colour", *twins])
+        found = tables.read(out / "predictions.parquet", "predictions")
+        of |= {(name, row): part[["p0", "p1", "p2"]].to_numpy() for row, part in found.groupby("network")}
+    for network in ("convnet3", "grey"):
+        assert np.array_equal(of["mixed", network], of["hard", network]), "hard labels know nothing of soft ones"
+        assert np.allclose(of["one_hot", f"{network}_soft"], of["hard", network], atol=1e-4)
+        assert not np.allclose(of["mixed", f"{network}_soft"], of["hard", network], atol=1e-3)
 
 
 def test_a_training_that_comes_apart_says_which_and_what_to_do(inputs: Inputs, tmp_path: Path) -> None:

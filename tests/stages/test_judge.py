@@ -128,6 +128,21 @@ def test_asked_to_stop_it_saves_and_continues_to_the_same_bytes(
     assert digests(run(tmp_path / "out", tiles, ALONE)) == digests(alone)
 
 
+def test_the_protocol_of_the_paper_stopped_between_epochs_continues_to_the_same_bytes(
+    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ALONE.model_copy(update={"protocol": "infodist", "learning_rate": 0.05, "steps": 11, "batch": 12})
+    whole = run(tmp_path / "whole", tiles, settings)  # 36 tiles: 3 steps an epoch
+    asked = iter([False] * 4 + [True])
+    with monkeypatch.context() as patch:
+        patch.setattr(compute, "stop_asked", lambda: next(asked))
+        with pytest.raises(Interrupted, match="step 5 of 11"):
+            run(tmp_path / "out", tiles, settings)
+    kept = store.read_tensors(store.work_folder(tmp_path / "out") / "judge-colour.safetensors")
+    assert int(kept["module/average/updates"]) == 1
+    assert digests(run(tmp_path / "out", tiles, settings)) == digests(whole)
+
+
 @pytest.mark.slow
 def test_structure_is_learnt_by_the_grey_twin_too(tmp_path: Path, tiles: Path) -> None:
     settings = SETTINGS.model_copy(update={"steps": 40, "evaluations": 4})
