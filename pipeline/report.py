@@ -48,6 +48,8 @@ class About(NamedTuple):
     """run.json: versions, python, seed, peak_memory_mib; may be empty."""
     when: str
     """When the run last ended, in words; may be empty."""
+    networks: Sequence[str] = ()
+    """Networks of the benchmark as the recipe names them; contestants are sorted by the first."""
 
 
 class Tally(NamedTuple):
@@ -84,6 +86,7 @@ def write(run: "Run", steps: "list[Step]", config: "Config") -> Path:
         settings=configs.dump(config),
         facts=store.read_json(path) if path.is_file() else {},
         when=f"{datetime.fromtimestamp(path.stat().st_mtime).astimezone():%d %B %Y, %H:%M}" if path.is_file() else "",
+        networks=list(config.benchmark.networks),
     )
     page = run.folder / "report.html"
     store.write_text(page, render(results, about))
@@ -101,7 +104,9 @@ def render(results: Mapping[str, Path], about: About) -> str:
     from pipeline import report_views as views
 
     tiles = numbers.made(results)
-    contest = numbers.benchmark(results, about.shipped, 1 / max(len(tiles.classes), 1) if tiles else 0.0)
+    contest = numbers.benchmark(
+        results, about.shipped, 1 / max(len(tiles.classes), 1) if tiles else 0.0, about.networks
+    )
     audits = numbers.audits(results, about.shipped)
     return _template().render(
         about=about,
@@ -117,7 +122,6 @@ def render(results: Mapping[str, Path], about: About) -> str:
         warnings=views.warnings(results),
         maps=views.maps(results, about.shipped),
         benchmark=contest,
-        networks=numbers.NETWORKS,
         pairs=_pairs(results, audits),
         sets=_sets(results),
         times=_times(about.nodes),
@@ -128,6 +132,7 @@ def _tallies(
     results: Mapping[str, Path], about: About, tiles: "Made | None", benchmark: "Benchmark | None"
 ) -> list[Tally]:
     """The figures of the headline, as far as they are known."""
+    from pipeline.report_numbers import SOFT
     from stages import images
 
     found = []
@@ -140,17 +145,19 @@ def _tallies(
         count = sum(in_all for _, _, in_all, _ in tiles.roles)
         found.append(Tally(f"{count:,}", "real tiles", f"{len(tiles.classes)} classes · {tiles.size_px} px"))
     equal = _equal_real(results, benchmark, about.shipped)
+    first = benchmark.first if benchmark else ""
     for name, network, what in (
-        (about.shipped, "convnet3", "balanced accuracy on real test tiles, trained on these alone"),
-        (equal, "convnet3", f"trained on as many real tiles instead ({equal})"),
-        ("all_real", "convnet3", "trained on all real tiles"),
+        (about.shipped, first, "balanced accuracy on real test tiles, trained on these alone"),
+        (equal, first, f"trained on as many real tiles instead ({equal})"),
+        ("all_real", first, "trained on all real tiles"),
         ("all_real", "colour", "from mean and spread of colour alone, all real tiles"),
     ):
         best = _of(benchmark, name, network)
+        soft = _of(benchmark, name, f"{network}{SOFT}")
         if best is not None:
-            found.append(
-                Tally(f"{best.value:.3f}", what, f"{about.level:.0%} interval {best.low:.3f} to {best.high:.3f}")
-            )
+            note = f"{about.level:.0%} interval {best.low:.3f} to {best.high:.3f}"
+            note += f"; with soft labels {soft.value:.3f}" if soft else ""
+            found.append(Tally(f"{best.value:.3f}", what, note))
     return found
 
 

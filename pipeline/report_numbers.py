@@ -3,7 +3,7 @@
 Every function takes the result folders by node and returns None (or nothing) where what it needs is not there yet.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +26,10 @@ METRICS = {
     "macro_auc": "Macro AUC",
 }
 REAL_TEST = "real test tiles"
-NETWORKS = {"convnet3": "ConvNet-3", "colour": "colour only"}
-
+JUDGES = ("judge", "judge_grey")
+"""Rows of all real tiles that are not trained by the benchmark: the judge and its grey twin, as they are."""
+SOFT = "_soft"
+"""Ends the name of a network that was trained with soft labels."""
 
 WORDS = {
     "alarm": "sets with planted copies on which the audit raised an alarm",
@@ -71,13 +73,15 @@ class Contest(NamedTuple):
     """real, synthetic or shipped."""
     images: int | None
     networks: dict[str, dict[str, Estimate]]
-    """network -> metric -> estimate; ConvNet-3 first."""
+    """network -> metric -> estimate; the first named in the settings first."""
+    titles: dict[str, str]
+    """network -> what it is, for people."""
     agreement: dict[str, Any]
     """images shown, and for the judge ("colour") and its twin ("grey"): own, test, ratio."""
 
     @property
     def best(self) -> Estimate:
-        """Balanced accuracy of the first network."""
+        """Balanced accuracy of the first network, the one that contestants are sorted by."""
         return next(iter(self.networks.values()))["balanced_accuracy"]
 
 
@@ -87,6 +91,8 @@ class Benchmark(NamedTuple):
     rows: list[tuple[Contest, Any]]
     """With its row of the plot."""
     axis: Any
+    titles: dict[str, str]
+    """Network -> what it is, for people; the first is the one that contestants are sorted by."""
     metrics: dict[str, str]
     """Metric -> its name for people; only those that were measured."""
     judged: dict[str, dict[str, Estimate]]
@@ -94,6 +100,26 @@ class Benchmark(NamedTuple):
     ratios: dict[str, Estimate]
     """contestant -> agreement of the grey twin with its labels, as a share of that with real test tiles."""
     chance: float
+
+    @property
+    def first(self) -> str:
+        """The network that contestants are sorted by."""
+        return next(iter(self.titles))
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one network besides colour, so that marks need names."""
+        return len([name for name in self.titles if name != "colour"]) > 1
+
+    @property
+    def soft(self) -> bool:
+        """Whether a network was trained with soft labels."""
+        return any(name.endswith(SOFT) for name in self.titles)
+
+    @property
+    def judge(self) -> bool:
+        """Whether the judge is among the networks."""
+        return any(name in JUDGES for name in self.titles)
 
 
 class Audit(NamedTuple):
@@ -156,9 +182,16 @@ def _estimate_words(value: Mapping[str, Any] | None) -> str:
     return "–" if value is None else "{value:.4f} [{low:.4f}, {high:.4f}]".format(**value)
 
 
-def benchmark(results: Results, shipped: str | None, chance: float) -> Benchmark | None:
-    """Every benchmarked contestant, sorted by balanced accuracy of ConvNet-3 on the test tiles."""
-    found = [_contest(results, node, shipped) for node in results if node.startswith("benchmark/")]
+def benchmark(results: Results, shipped: str | None, chance: float, order: Sequence[str] = ()) -> Benchmark | None:
+    """Every benchmarked contestant, sorted by balanced accuracy of its first network on the test tiles.
+
+    Args:
+        results: folders by node.
+        shipped: the selection that is to be released.
+        chance: balanced accuracy of a guess.
+        order: networks as the recipe names them; others come behind as their results name them.
+    """
+    found = [_contest(results, node, shipped, order) for node in results if node.startswith("benchmark/")]
     found = sorted((c for c in found if c.networks), key=lambda c: -c.best.value)
     if not found:
         return None
@@ -168,26 +201,52 @@ def benchmark(results: Results, shipped: str | None, chance: float) -> Benchmark
     named = {m: name for m, name in METRICS.items() if any(m in metrics for metrics in every)}
     judged, ratios = _agreement(found)
     rows = [(c, plots.intervals(_marks(c), domain, guides)) for c in found]
-    return Benchmark(rows, plots.axis(domain), named, judged, ratios, chance)
+    titles: dict[str, str] = {}
+    for contest in sorted(found, key=lambda c: -len(c.networks)):
+        titles |= {name: title for name, title in contest.titles.items() if name not in titles}
+    return Benchmark(rows, plots.axis(domain), _in_order(titles, order), named, judged, ratios, chance)
 
 
-def _contest(results: Results, node: str, shipped: str | None) -> Contest:
+def _contest(results: Results, node: str, shipped: str | None, order: Sequence[str]) -> Contest:
     name = node.partition("/")[2]
     measured = store.read_json(results[node] / "metrics.json")
+    of_node = facts(results, node)
+    told = {row["name"]: row["title"] for row in of_node.get("networks") or []}
+    measured = {name: measured[name] for name in sorted(measured, key=lambda n: (n not in told, [*told, n].index(n)))}
     networks = {
         network: {metric: estimate(value) for metric, value in measured[network]["test"].items()}
-        for network in sorted(measured, key=lambda n: (n == "colour", n))
+        for network in measured
         if "balanced_accuracy" in measured[network].get("test", {})
     }
-    of_node = facts(results, node)
-    return Contest(name, _kind(results, name, shipped), of_node.get("images"), networks, of_node.get("agreement") or {})
+    titles = _in_order({network: told.get(network, network) for network in networks}, order)
+    networks = {network: networks[network] for network in titles}
+    kind, agreement = _kind(results, name, shipped), of_node.get("agreement") or {}
+    return Contest(name, kind, of_node.get("images"), networks, titles, agreement)
+
+
+def _in_order(titles: dict[str, str], order: Sequence[str]) -> dict[str, str]:
+    """Networks in the order they were named, a soft twin behind its own; then colour, then the judge."""
+    named = [*order] + [name.removesuffix(SOFT) for name in titles]
+
+    def place(name: str) -> tuple[int, int, bool]:
+        last = ("colour", *JUDGES)
+        return (last.index(name) + 1 if name in last else 0), named.index(name.removesuffix(SOFT)), name.endswith(SOFT)
+
+    return {name: titles[name] for name in sorted(titles, key=place)}
 
 
 def _marks(contest: Contest) -> list[plots.Mark]:
     return [
-        plots.Mark(*metrics["balanced_accuracy"], contest.kind + (" hollow" if network == "colour" else ""))
+        plots.Mark(*metrics["balanced_accuracy"], contest.kind + _sign(network))
         for network, metrics in contest.networks.items()
     ]
+
+
+def _sign(network: str) -> str:
+    """What its mark is drawn as, besides a disc."""
+    if network in JUDGES:
+        return " square"
+    return " hollow" if network == "colour" else " ring" if network.endswith(SOFT) else ""
 
 
 def _agreement(contests: list[Contest]) -> tuple[dict[str, dict[str, Estimate]], dict[str, Estimate]]:

@@ -81,7 +81,8 @@ def intervals(marks: Sequence[Mark], domain: Domain, guides: Sequence[float] = (
     """One row of an interval plot: for every mark a line over its interval and a sign at its value, one below another.
 
     Args:
-        marks: at least one; "hollow" in the kind of one draws an open diamond instead of a disc.
+        marks: at least one; "hollow" in the kind of one draws an open diamond instead of a disc, "square" a square, and
+            "ring" leaves it to the style sheet to open the disc.
         domain: the axis shared by all rows.
         guides: values that every row marks with a thin upright line, such as chance.
     """
@@ -95,8 +96,10 @@ def intervals(marks: Sequence[Mark], domain: Domain, guides: Sequence[float] = (
         whisker = '<line class="whisker {0}" x1="{1:.2f}%" x2="{2:.2f}%" y1="{3:g}" y2="{3:g}"/>'
         parts.append(Markup(whisker).format(mark.kind, left, right, y))
         disc = '<circle class="mark {}" cx="{:.2f}%" cy="{:g}" r="5"/>'
+        square = '<svg x="{1:.2f}%" y="{2:g}"><path class="mark {0}" d="M-4.5-4.5H4.5V4.5H-4.5Z"/></svg>'
         diamond = '<svg x="{1:.2f}%" y="{2:g}"><path class="mark {0}" d="M0-5 5 0 0 5-5 0Z"/></svg>'
-        parts.append(Markup(diamond if "hollow" in mark.kind else disc).format(mark.kind, at, y))
+        sign = diamond if "hollow" in mark.kind else square if "square" in mark.kind else disc
+        parts.append(Markup(sign).format(mark.kind, at, y))
     return Markup('<svg class="row" width="100%" height="{}" aria-hidden="true">{}</svg>').format(
         MARK_PX * len(marks), Markup("").join(parts)
     )

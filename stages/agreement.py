@@ -22,7 +22,7 @@ def networks_in(judge: Path) -> list[str]:
 
 def title(folder: Path) -> str:
     """What one of the judge's networks is, for people."""
-    return f"judge: {store.read_json(folder / 'network.json').get('title', 'trained once on all real tiles')}"
+    return f"the judge, {store.read_json(folder / 'network.json').get('title', 'trained once on all real tiles')}"
 
 
 def predict(folder: Path, tiles: images.ImageSet, bf16: bool = False) -> Floats:

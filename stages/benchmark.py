@@ -50,7 +50,7 @@ class BenchmarkSettings(Settings):
     networks: dict[Name, TrainingSettings] = Field(
         default_factory=lambda: {"convnet3": TrainingSettings(network="convnet3")}, min_length=1
     )
-    """What is trained, by name; the first is the one that results are sorted by. A name that begins with a network's
+    """What is trained, by name; the report sorts by the first. A name that begins with a network's
     need not tell the network again: `convnet5_grey: {grey: true}`."""
     colour_penalties: tuple[float, ...] = Field((0.01, 0.1, 1.0, 10.0, 100.0), min_length=1)
     """Values of C (inverse strength of the L2 penalty) that val chooses from for the colour model."""
@@ -237,8 +237,8 @@ def _samples(settings: BenchmarkSettings, contestant: images.ImageSet, val: imag
 
 
 def _entrants(settings: BenchmarkSettings, contestant: images.ImageSet) -> Iterator[_Entrant]:
-    """Every row of trained networks, in the order of the settings, each followed by its soft twin if there is one."""
-    for name, given in settings.networks.items():
+    """Every row of trained networks by name (equal settings give equal bytes), each before its soft twin if any."""
+    for name, given in sorted(settings.networks.items()):
         px = classifiers.size_px(given, contestant.pixels_nhwc)
         training = given.model_copy(update={"image_px": px})
         rates = training.learning_rates or (classifiers.rate(training),)

@@ -102,8 +102,9 @@ def licence(given: str) -> tuple[str, str]:
 
 def benchmark_tables(measured: Mapping[str, Any], shipped: str) -> list[dict[str, Any]]:
     """A table for each network: a row for each contestant, a cell for each metric with its interval."""
+    titles = _titles(measured)
     named = {network for of in measured.values() for network in of["metrics"]}
-    networks = sorted(named, key=lambda network: (network == "colour", network))
+    networks = sorted(named, key=lambda network: ([*titles, network].index(network), network))
     tables = []
     for network in networks:
         results = {
@@ -118,8 +119,20 @@ def benchmark_tables(measured: Mapping[str, Any], shipped: str) -> list[dict[str
             }
             for name, values in results.items()
         ]
-        tables.append({"name": network, "metrics": [metric.replace("_", " ") for metric in metrics], "rows": rows})
+        heads = [metric.replace("_", " ") for metric in metrics]
+        tables.append({"name": network, "title": titles.get(network, network), "metrics": heads, "rows": rows})
     return tables
+
+
+def _titles(measured: Mapping[str, Any]) -> dict[str, str]:
+    """What each network is, in the order of their results, each before its soft twin; colour and the judge last."""
+    told: dict[str, str] = {}
+    for of in sorted(measured.values(), key=lambda of: -len(of.get("networks") or [])):
+        told |= {row["name"]: row["title"] for row in of.get("networks") or [] if row["name"] not in told}
+    last = ("colour", "judge", "judge_grey")
+    named = [name.removesuffix("_soft") for name in told]
+    places = {name: (name in last and last.index(name) + 1, named.index(name.removesuffix("_soft"))) for name in told}
+    return {name: told[name] for name in sorted(told, key=lambda name: (places[name], name))}
 
 
 def said(value: Any) -> str:

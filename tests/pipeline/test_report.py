@@ -84,7 +84,9 @@ def make_benchmark(folder: Path, value: float, number: int, networks: tuple[str,
     store.write_json(folder / "metrics.json", of)
     of_judge = {"own": estimate(0.8), "test": estimate(0.95), "ratio": estimate(0.842)}
     agreement = {"images": number, "colour": of_judge, "grey": of_judge}
-    store.write_json(folder / "facts.json", {"images": number, "agreement": agreement})
+    titles = {"convnet3": "ConvNet-3, 32 px", "colour": "colour only"}
+    told = [{"name": name, "title": titles.get(name, f"about {name}")} for name in networks]
+    store.write_json(folder / "facts.json", {"images": number, "agreement": agreement, "networks": told})
 
 
 def make_audit(folder: Path, verdict: str) -> None:
@@ -225,6 +227,43 @@ def test_parts_that_are_not_there_yet_say_so(results: Results, kept: tuple[str, 
     assert "no verdict" in text
     assert "It appears here once that step is done" in text
     assert f"{len(kept)} of {len(kept) + 1} steps are done" in text
+
+
+def test_several_networks_are_named_in_the_order_of_the_settings_with_soft_twins_and_the_judge(
+    results: Results, tmp_path: Path
+) -> None:
+    several = dict(results)
+    networks = ("vit", "vit_soft", "convnet3", "colour")
+    for name, value, rows in (
+        ("all_real", 0.8, ("vit", "convnet3", "colour", "judge", "judge_grey")),
+        ("real_14", 0.9, ("vit", "convnet3", "colour")),
+        ("infomap_14", 0.7, networks),
+    ):
+        several[f"benchmark/{name}"] = tmp_path / name
+        make_benchmark(tmp_path / name, value, 42, rows)
+    del several["benchmark/all_synthetic"]
+    page = report.render(several, about(several))
+    text = text_of(page)
+    assert "vit : about vit. vit_soft : about vit_soft. convnet3 : ConvNet-3, 32 px. colour : colour only." in text
+    rows = re.findall(r"<li.*?</li>", page[page.index('<ol class="forest many">') :], re.DOTALL)
+    shown = [re.findall(r"<i title=[^>]*>(\w+)</i> (\S+)", row) for row in rows[:3]]
+    assert shown == [
+        [("vit", "0.900"), ("convnet3", "0.850"), ("colour", "0.800")],
+        [("vit", "0.800"), ("convnet3", "0.750"), ("colour", "0.700"), ("judge", "0.650"), ("judge_grey", "0.600")],
+        [("vit", "0.700"), ("vit_soft", "0.650"), ("convnet3", "0.600"), ("colour", "0.550")],
+    ]
+    assert [row.count("ring") for row in rows[:3]] == [0, 0, 2] and "M-4.5-4.5" in rows[1]
+    assert (
+        "0.700 balanced accuracy on real test tiles" in text
+        and "interval 0.670 to 0.730; with soft labels 0.650" in text
+    )
+    turned = report.render(several, about(several)._replace(networks=["convnet3", "vit"]))
+    assert "Sorted by convnet3." in text_of(turned) and "Sorted by vit." in text
+    assert "the judge, trained once on all real tiles" in text and "trained with the soft labels of the set" in text
+
+
+def test_one_network_needs_no_name_beside_its_mark(page: str) -> None:
+    assert '<ol class="forest">' in page and "soft labels" not in text_of(page)
 
 
 def test_no_single_missing_node_breaks_the_page(results: Results) -> None:

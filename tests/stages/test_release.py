@@ -80,7 +80,8 @@ def write_benchmark(folder: Path, value: float) -> Path:
     numbers = {"value": value, "low": value - 0.1, "high": value + 0.1}
     metrics = {"convnet3": {"test": {"balanced_accuracy": numbers}, "val": {"balanced_accuracy": numbers}}}
     store.write_json(folder / "metrics.json", metrics)
-    store.write_json(folder / "facts.json", {"images": 12, "agreement": {"judge": 0.9}})
+    told = [{"name": "convnet3", "title": "ConvNet-3, 32 px"}]
+    store.write_json(folder / "facts.json", {"images": 12, "agreement": {"judge": 0.9}, "networks": told})
     return folder
 
 
@@ -186,11 +187,31 @@ def test_a_benchmark_goes_into_the_card_and_into_a_file_of_its_own(story: dict[s
     extra["benchmark/infomap_6"] = write_benchmark(tmp_path / "b", 0.8)
     folder = make(story | extra, tmp_path / "out")
     text = (folder / "README.md").read_text()
+    assert "\nConvNet-3, 32 px (`convnet3`):\n" in text
     assert "| **infomap_6 (this release)** | 12 | 0.8 [0.7, 0.9] |" in text
     assert "| all real training tiles | 12 | 0.9 [0.8, 1] |" in text and "benchmark: none" not in text
     assert set(store.read_json(folder / "benchmark.json")) == {"all_real", "infomap_6"}
     without = make(story | extra, tmp_path / "without", benchmark=False)
     assert "benchmark: none" in (without / "README.md").read_text() and not (without / "benchmark.json").exists()
+
+
+def test_the_card_has_a_table_for_each_network_under_its_title_colour_and_the_judge_last() -> None:
+    def measured(value: float, *names: str) -> dict[str, Any]:
+        of = {name: {"test": {"accuracy": {"value": value, "low": 0, "high": 1}}} for name in sorted(names)}
+        return {"metrics": of, "images": 9, "networks": [{"name": name, "title": f"A {name}"} for name in names]}
+
+    contestants = {
+        "all_real": measured(0.9, "vit", "convnet3", "colour", "judge"),
+        "mine": measured(0.5, "vit", "vit_soft", "convnet3", "colour"),
+        "older": {"metrics": {"net": {"test": {}}}, "images": 3},
+    }
+    tables = release_card.benchmark_tables(contestants, "mine")
+    assert [(t["name"], t["title"], [row["cells"] for row in t["rows"]]) for t in tables[:3]] == [
+        ("vit", "A vit", [["0.9 [0, 1]"], ["0.5 [0, 1]"]]),
+        ("vit_soft", "A vit_soft", [["0.5 [0, 1]"]]),
+        ("convnet3", "A convnet3", [["0.9 [0, 1]"], ["0.5 [0, 1]"]]),
+    ]
+    assert [t["name"] for t in tables[3:]] == ["colour", "judge", "net"]
 
 
 def test_only_what_may_be_told_is_told(shipped: Path) -> None:
