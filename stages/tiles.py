@@ -48,7 +48,7 @@ class TilesSettings(Settings):
     leave_out: tuple[str, ...] = ("public",)
     """Roles whose groups are left out, beside the four that are known."""
     fractions: Fractions = Fractions()
-    """Shares of the roles that are drawn: all, if neither `roles` nor a column of roles is given, or the missing ones."""
+    """Shares of the roles that are drawn: all, where neither `roles` nor a column gives them; else the missing ones."""
     missing_roles: dividing.Missing = "draw_from_train"
     """What to do where roles are given, but not all four (MedMNIST has no control): draw the missing ones from the
     groups of train, class by class, each by its fraction among theirs and train's; or refuse."""

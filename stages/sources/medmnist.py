@@ -95,13 +95,7 @@ def open_medmnist(path: Path, flag: str | None, split: bool, work: Path) -> Sour
             facts = _vouched(path, flag, images[0].shape[1])
             _check_room(work, images)
             paths = tuple(_unpacked(archive, head, work) for head in images)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-        RuntimeError,
-    ) as error:  # RuntimeError: locked by a password
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
         raise UserError(f"{path} cannot be read: {error}. It may be damaged or cut short; get it again.") from error
     tables, places = [], []
     for number, (head, names) in enumerate(zip(images, labels, strict=True)):

@@ -28,6 +28,21 @@ def test_asked_to_stop_it_keeps_what_is_decoded_and_goes_on_later(
     assert digests(run(out, source=parquet, chunk_tiles=10)) == wanted
 
 
+CHILD = """
+    import sys, time
+    from pathlib import Path
+    from stages import tiles
+    class Slow:
+        def map(self, function, items):
+            for item in items:
+                time.sleep(float(sys.argv[3]))
+                yield function(item)
+    out = Path(sys.argv[2])
+    out.mkdir(parents=True, exist_ok=True)
+    tiles.run(tiles.TilesSettings(source=sys.argv[1], chunk_tiles=6), {}, out, 5, Slow())
+"""
+
+
 def test_killed_at_any_moment_it_continues_to_the_same_bytes(tmp_path: Path, parquet: Path) -> None:
     wanted = digests(run(tmp_path / "whole", source=parquet, chunk_tiles=6))
     out = tmp_path / "store" / "out.scratch"
