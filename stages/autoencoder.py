@@ -36,8 +36,8 @@ class AutoencoderSettings(Settings):
     """Turns and mirrors of each tile that are cached."""
     multiple: int = Field(4, ge=1, le=64)
     """Tiles are mirrored at the border until the latent's side is a multiple of this; 4 lets a denoiser halve twice."""
-    downsampling: Literal[4, 8] = 4
-    """Side of a tile over side of its latent; for `train`."""
+    downsampling: Literal[2, 4, 8] = 4
+    """Side of a tile over side of its latent; 2 suits tiles of 28 px; for `train`."""
     latent_channels: int = Field(4, ge=1, le=64)
     """Channels of a latent; for `train`."""
     width: int = Field(128, ge=64, le=1024, multiple_of=16)
