@@ -138,5 +138,5 @@ def draw_weights(network: UViT, generator: torch.Generator) -> None:
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(generator=generator)
     nn.init.trunc_normal_(network.pos_embed, std=SPREAD, generator=generator)
-    for silent in (*network.head.parameters(), network.conv_out.bias):
-        silent.zero_()
+    network.head.weight.zero_()
+    network.conv_out.bias.zero_()  # type: ignore[union-attr]  # it has one

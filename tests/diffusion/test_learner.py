@@ -19,9 +19,9 @@ RECIPE = Recipe(300, 16, 4e-3, 10, 0.0, 1.0, 5.0, 0.1, 0.999, "cosine")
 BUILD: dict[str, Callable[[torch.Generator], Any]] = {
     "unet": lambda weights: unet.build(SHAPE, 2, (32,), 1, (False,), weights),
     "dit": lambda weights: dit.build(SHAPE, 2, 64, 2, 2, 2, weights),
-    "uvit": lambda weights: uvit.build(SHAPE, 2, 64, 3, 4, 2, 2.0, weights),
+    "uvit": lambda weights: uvit.build(SHAPE, 2, 64, 3, 4, 2, 4.0, weights),
 }
-LONGER = {"unet": RECIPE, "dit": RECIPE, "uvit": RECIPE._replace(steps=600, lr=3e-3, warmup=100)}
+LONGER = {"unet": RECIPE, "dit": RECIPE, "uvit": RECIPE._replace(steps=700, lr=3e-3, warmup=100)}
 """A U-ViT learns eight latents by heart more slowly."""
 each = pytest.mark.parametrize("name", BUILD)
 
