@@ -65,7 +65,7 @@ class UViTSettings(Settings):
 
     width: int = Field(192, ge=2, le=8192, multiple_of=2)
     """Features of a token."""
-    depth: int = Field(7, ge=1, le=101)
+    depth: int = Field(5, ge=1, le=101)
     """Blocks in all; odd, half before the middle one and half behind it."""
     heads: int = Field(6, ge=1, le=128)
     """Heads of each attention; divides `width`."""
