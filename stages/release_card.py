@@ -56,6 +56,7 @@ def card(
         test=_sums(facts["tiles"], "test"),
         method=facts["selection"].get("method"),
         encoder=_encoder(facts["embedding"]),
+        denoiser=facts["denoiser"].get("network"),
         autoencoder=_autoencoder(facts["autoencoder"]),
         benchmark=benchmark_tables(measured, settings["selection"]),
         audit={"reasons": [], "not_tested": []} | dict(audit),

@@ -17,6 +17,7 @@ from made_tiles import as_parquet, rows
 from pipeline.engine import Serial
 from stages import autoencoder, candidates, compute, denoiser, images, store
 from stages.contracts import Inputs
+from stages.denoiser_networks import UNetSettings
 
 CHILD = """
 import pickle, sys, torch
@@ -57,9 +58,7 @@ AUTOENCODER = autoencoder.AutoencoderSettings(
     latent_channels=2,
 )
 DENOISER = denoiser.DenoiserSettings(
-    widths=(8, 16),
-    attention=(False, False),
-    head_width=8,
+    unet=UNetSettings(widths=(8, 16), attention=(False, False), head_width=8),
     steps=8,
     batch=4,
     warmup=1,
