@@ -55,8 +55,9 @@ def causes(
         root: where digests of large outside files are remembered.
     """
     plain = settings.model_dump(mode="json")
-    for field, path in external_paths(settings).items():
-        plain[field] = "content " + external_digest(path, root)
+    for dotted, path in external_paths(settings).items():
+        *sections, field = dotted.split(".")
+        functools.reduce(dict.__getitem__, sections, plain)[field] = "content " + external_digest(path, root)
     return {"stage": stage, "settings": plain, "seed": seed, "code": code_of(module), "inputs": dict(inputs)}
 
 

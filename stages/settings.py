@@ -41,9 +41,12 @@ def is_external(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
 
 
 def external_paths(settings: BaseModel) -> dict[str, Path]:
-    """The outside files and folders a stage's settings name, by field."""
-    return {
-        name: Path(value)
-        for name, field in type(settings).model_fields.items()
-        if is_external(field.annotation, field.metadata) and (value := getattr(settings, name)) is not None
-    }
+    """The outside files and folders a stage's settings name, by field; `section.field` within a section of theirs."""
+    found: dict[str, Path] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            found |= {f"{name}.{inner}": path for inner, path in external_paths(value).items()}
+        elif value is not None and is_external(field.annotation, field.metadata):
+            found[name] = Path(value)
+    return found
