@@ -60,9 +60,9 @@ def about(settings: TransformersSettings) -> About:
     digest = store.digest_bytes(json.dumps(digests).encode()) if len(digests) > 1 else digests[weights[0].name]
     head, title = _model_card(folder)
     name = settings.name or title or str(config["model_type"])
-    told = settings.licence or (head.get("license_name") if head.get("license") == "other" else None)
-    licence = told or head.get("license")
-    found = terms(None if licence is None else str(licence), (name, title), str(head.get("extra_gated_prompt", "")))
+    named = head.get("license_name") if head.get("license") == "other" else None
+    licence = str(settings.licence or named or head.get("license") or "")
+    found = terms(licence, (name, title), str(head.get("extra_gated_prompt", "")))
     source = Source("transformers", folder, digest, settings.model_dump_json())
     return About(source, f"transformers: {name} ({config['model_type']}, {settings.pooling})", found)
 

@@ -21,6 +21,7 @@ def test_components_that_are_not_there_are_nought() -> None:
     np.testing.assert_allclose(x_nr, [[-1, 0, 0], [1, 0, 0]])
 
 
+@pytest.mark.slow  # numba compiles it anew in every process
 def test_umap_keeps_blobs_apart_counts_them_and_repeats_itself() -> None:
     x_nd = blobs(3, 50.0)
     found = umap_layout(x_nd, 4, seed=1, neighbours=6, min_dist=0.05)
@@ -33,6 +34,7 @@ def test_umap_keeps_blobs_apart_counts_them_and_repeats_itself() -> None:
     assert not np.array_equal(found.x_nr, umap_layout(x_nd, 4, seed=2, neighbours=6, min_dist=0.05).x_nr)
 
 
+@pytest.mark.slow
 def test_one_cloud_is_in_one_piece() -> None:
     assert umap_layout(blobs(2, 0.0), 3, seed=1, neighbours=10, min_dist=0.05).components == 1
 

@@ -186,7 +186,10 @@ def test_squeezenet_gives_its_pooled_features_and_brings_no_warning(inputs: dict
     assert (facts["dim"], facts["licence"], facts["warnings"]) == (512, "MIT", [])
 
 
-@pytest.mark.parametrize("method", ["pca", "umap"])
+COMPILED = pytest.param("umap", marks=pytest.mark.slow)  # numba compiles it anew in every process
+
+
+@pytest.mark.parametrize("method", ["pca", COMPILED])
 def test_the_selection_gets_short_vectors_and_the_figures_keep_to_the_long_ones(
     inputs: dict[str, Path], tmp_path: Path, method: str
 ) -> None:
