@@ -163,6 +163,13 @@ def test_a_selection_with_soft_labels_needs_the_judge(recipe: Path) -> None:
     assert "judge" in find(steps, "selection/soft").needs and "judge" not in find(steps, "selection/hard").needs
 
 
+def test_soft_labels_that_no_selection_makes_cannot_ship(recipe: Path) -> None:
+    write(recipe, "release: {selection: infomap_50, licence: CC-BY-4.0, contact: someone, soft_labels: true}\n")
+    with pytest.raises(UserError, match="selections.infomap_50.soft_labels is not"):
+        configs.load(recipe)
+    assert configs.load(recipe, ["selections.infomap_50.soft_labels=true"]).release
+
+
 def test_every_setting_says_what_it_means() -> None:
     schema = configs.Config.model_json_schema()
     for name, model in [("Config", schema), *schema["$defs"].items()]:
