@@ -100,16 +100,21 @@ def _model_card(folder: Path) -> tuple[dict[str, Any], str]:
 def read(source: Source) -> Encode:
     """One vector per tile, by the pooling asked for."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoImageProcessor
 
     from stages.features.preparation import normalise, square
 
     settings = TransformersSettings.model_validate_json(source.options)
-    with _quiet():
-        network = _network(settings)
-        processor = AutoImageProcessor.from_pretrained(
-            settings.folder, local_files_only=True, trust_remote_code=False, backend="torchvision"
-        )
+    try:
+        with _quiet():
+            network = _network(settings)
+            processor = AutoImageProcessor.from_pretrained(
+                settings.folder, local_files_only=True, trust_remote_code=False, backend="torchvision"
+            )
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"transformers cannot read {settings.folder} without running code of it: {first}") from error
     size_px = _side(processor, network.config)
     normalises = getattr(processor, "do_normalize", True)
     mean, std = (processor.image_mean, processor.image_std) if normalises else ((0.0,) * 3, (1.0,) * 3)
@@ -127,8 +132,8 @@ def read(source: Source) -> Encode:
     with torch.inference_mode():
         try:
             encode(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8).numpy())
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"{settings.folder} cannot see tiles of {size_px} px: {error}") from error
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{settings.folder} gives no vector for tiles of {size_px} px: {error}") from error
     return encode
 
 

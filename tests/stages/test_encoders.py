@@ -222,6 +222,16 @@ def pickled(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def of_words(folder: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    transformers.BertModel(transformers.BertConfig(vocab_size=20, **sizes)).save_pretrained(folder)
+
+
 def of_another_shape(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text()) | {"num_hidden_layers": 3}
     (folder / "config.json").write_text(json.dumps(config))
@@ -235,6 +245,8 @@ def of_another_shape(folder: Path) -> None:
         (remove("model.safetensors"), "cls", "holds no weights"),
         (pickled, "cls", "only pytorch_model.bin, which may hold code"),
         (with_code, "cls", "'strange': it wants code of its own to be run, which is never done"),
+        (cut, "cls", "cannot read"),
+        (of_words, "cls", "gives no vector for tiles"),
         (of_another_shape, "cls", "16 weights are missing"),
     ],
 )
@@ -245,6 +257,18 @@ def test_a_folder_that_is_not_whole_says_what_it_lacks(
     change(tmp_path / "vit")
     with pytest.raises(UserError, match=told):
         encode(TransformersSettings(folder=tmp_path / "vit", pooling=pooling), np.zeros((1, 16, 16, 3), np.uint8))
+
+
+def test_code_beside_a_known_model_is_left_alone(
+    folders: dict[str, Path], pixels_nhwc: np.ndarray, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(folders["vit"], tmp_path / "vit"))
+    wanted = encode(TransformersSettings(folder=folder), pixels_nhwc)
+    for name, kind in (("config", "AutoModel"), ("preprocessor_config", "AutoImageProcessor")):
+        text = json.loads((folder / f"{name}.json").read_text()) | {"auto_map": {kind: "own.Own"}}
+        (folder / f"{name}.json").write_text(json.dumps(text))
+    (folder / "own.py").write_text("raise SystemExit('this must not run')")
+    assert torch.equal(encode(TransformersSettings(folder=folder), pixels_nhwc), wanted)
 
 
 def test_a_pooler_that_was_never_saved_is_not_made_up(tmp_path: Path, pixels_nhwc: np.ndarray) -> None:
