@@ -84,6 +84,11 @@ def check_names(config: Config) -> None:
         raise UserError(
             f"release.selection is {config.release.selection!r}, but the selections are {sorted(config.selections)}."
         )
+    if config.release and config.release.soft_labels and not config.selections[config.release.selection].soft_labels:
+        raise UserError(
+            f"release.soft_labels is set, but selections.{config.release.selection}.soft_labels is not: the selection "
+            "has none to ship. Set both, or neither."
+        )
 
 
 def read_yaml(recipe: Path) -> dict[str, Any]:

@@ -57,10 +57,11 @@ def causes(
         root: where digests of large outside files are remembered.
     """
     plain = settings.model_dump(mode="json")
-    for field, path in external_paths(settings).items():
-        plain[field] = "content " + external_digest(path, root)
-    for field, url in external_urls(settings).items():
-        plain[field] = "address " + address_digest(url, root)
+    contents = {name: "content " + external_digest(path, root) for name, path in external_paths(settings).items()}
+    contents |= {name: "address " + address_digest(url, root) for name, url in external_urls(settings).items()}
+    for dotted, content in contents.items():
+        *sections, field = dotted.split(".")
+        functools.reduce(dict.__getitem__, sections, plain)[field] = content
     return {"stage": stage, "settings": plain, "seed": seed, "code": code_of(module), "inputs": dict(inputs)}
 
 

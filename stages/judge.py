@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 from pydantic import Field
 
 from stages import compute, images, models, store, streams, tables
@@ -53,8 +54,9 @@ class _Trained(NamedTuple):
 def run(settings: JudgeSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
     """Train the judge, and its twin if asked, on `tiles`.
 
-    Writes `colour/` and `grey/` (weights and network.json), `curves.parquet` (per network and step: loss, and where val
-    was looked at val_loss and val_bal_acc) and `facts.json` (classes, and per network: best step, metrics on val).
+    Writes `colour/` and `grey/` (weights, and network.json with the temperature that fits val), `curves.parquet` (per
+    network and step: loss, and where val was looked at val_loss and val_bal_acc) and `facts.json` (classes, and per
+    network: best step, metrics on val).
     """
     import pandas as pd
 
@@ -70,7 +72,7 @@ def run(settings: JudgeSettings, inputs: Inputs, out: Path, seed: int, engine: E
 def _train(settings: JudgeSettings, tiles: Path, out: Path, seed: int, name: str) -> _Trained:
     """Train one of the two networks (the same streams for both), and write its folder."""
     from stages import training
-    from stages.classify import metrics, networks, protocol
+    from stages.classify import calibration, metrics, networks, protocol
 
     train, val = images.read(tiles / "images", role="train"), images.read(tiles / "images", role="val")
     plan = _plan(settings, train.pixels_nhwc)
@@ -95,6 +97,10 @@ def _train(settings: JudgeSettings, tiles: Path, out: Path, seed: int, name: str
             {"network": course.optimizer},
         )
         p_nk = protocol.predict(course.best.network, val.pixels_nhwc, plan, course.device)
+        # where the judge is asked for soft labels, it computes in float32
+        exact_nk = protocol.predict(course.best.network, val.pixels_nhwc, plan._replace(bf16=False), course.device)
+    log_p_nk = np.log(np.maximum(exact_nk, np.finfo(np.float64).tiny))
+    facts |= {"temperature": calibration.fit_temperature(log_p_nk, val.labels_n)}
     models.write_network(out / name, course.best.network, facts)
     found = metrics.scores(val.labels_n, p_nk)
     return _Trained(curves, {"best_step": int(course.best.step), "val": found, "bf16": plan.bf16})

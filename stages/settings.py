@@ -54,15 +54,21 @@ def is_external(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
 
 
 def external_paths(settings: BaseModel) -> dict[str, Path]:
-    """The outside files and folders a stage's settings name, by field."""
+    """The outside files and folders a stage's settings name, by field; `section.field` within a section of theirs."""
     return {name: value for name, value in _external(settings).items() if isinstance(value, Path)}
 
 
 def external_urls(settings: BaseModel) -> dict[str, str]:
-    """The addresses a stage's settings name, by field."""
+    """The addresses a stage's settings name, by field, as `external_paths` does."""
     return {name: value for name, value in _external(settings).items() if isinstance(value, str)}
 
 
 def _external(settings: BaseModel) -> dict[str, Any]:
-    fields = type(settings).model_fields.items()
-    return {name: getattr(settings, name) for name, field in fields if is_external(field.annotation, field.metadata)}
+    found: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            found |= {f"{name}.{inner}": given for inner, given in _external(value).items()}
+        elif value is not None and is_external(field.annotation, field.metadata):
+            found[name] = value
+    return found
