@@ -3,10 +3,10 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from stages.audit_images import AuditImagesSettings
 from stages.autoencoder import AutoencoderSettings
@@ -19,11 +19,8 @@ from stages.embedding import EmbeddingSettings
 from stages.judge import JudgeSettings
 from stages.release import ReleaseSettings
 from stages.selection import SelectionSettings
-from stages.settings import SCHEME, Settings, is_external
+from stages.settings import SCHEME, Name, Settings, is_external
 from stages.tiles import TilesSettings
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-"""Name of a selection or a condensation: small letters, digits and underscores."""
 
 
 class Config(Settings):

@@ -13,6 +13,9 @@ class External:
     """Marks a path to something outside the store; the seal holds its content's digest, never its name."""
 
 
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+"""Name of one of several things of a kind, such as a selection: small letters, digits and underscores."""
+
 InputPath = Annotated[Path, External()]
 """A file or folder given by the user. Relative paths in a recipe are relative to the recipe's own folder."""
 

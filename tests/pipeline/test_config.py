@@ -61,6 +61,39 @@ def test_an_unknown_key_of_a_named_selection_is_suggested_too(recipe: Path) -> N
         configs.load(recipe)
 
 
+def test_an_unknown_key_of_a_network_of_the_benchmark_is_suggested_too(recipe: Path) -> None:
+    write(recipe, "benchmark: {networks: {convnet3: {widht: 5}}}\n")
+    with pytest.raises(UserError, match=r"unknown key 'benchmark.networks.convnet3.widht'; did you mean 'width'\?"):
+        configs.load(recipe)
+
+
+def test_a_network_of_the_benchmark_is_set_on_the_command_line(recipe: Path) -> None:
+    write(recipe, "benchmark: {networks: {convnet3: {steps: 600}, vit: {}}}\n")
+    found = configs.load(recipe, ["benchmark.networks.convnet3.width=8", "benchmark.networks.resnet18_grey.grey=true"])
+    networks = found.benchmark.networks
+    assert list(networks) == ["convnet3", "vit", "resnet18_grey"]
+    assert (networks["convnet3"].steps, networks["convnet3"].width) == (600, 8)
+    assert [one.network for one in networks.values()] == ["convnet3", "vit", "resnet18"]
+    assert networks["resnet18_grey"].grey and not networks["vit"].grey
+
+
+@pytest.mark.parametrize(
+    ("networks", "words"),
+    [
+        ("{mine: {steps: 3}}", "benchmark.networks.mine.network is required"),
+        ("{mine: {network: vgg19}}", "benchmark.networks.mine.network: Input should be 'convnet3'"),
+        ("{convnet3_soft: {}}", "convnet3_soft names another row of the results"),
+        ("{colour: {network: vit}}", "colour names another row"),
+        ("{resnet18: {width: 5}}", "resnet18 has one width"),
+        ("{}", "benchmark.networks"),
+    ],
+)
+def test_networks_that_cannot_be_are_explained(recipe: Path, networks: str, words: str) -> None:
+    write(recipe, f"benchmark: {{networks: {networks}}}\n")
+    with pytest.raises(UserError, match=words):
+        configs.load(recipe)
+
+
 def test_an_unknown_stage_is_suggested(recipe: Path) -> None:
     write(recipe, "selektions: {}\n")
     with pytest.raises(UserError, match=r"did you mean 'selections'\?"):

@@ -12,7 +12,9 @@ from stages import compute, images, judge, models, store, tables
 from stages.classify import calibration, networks, protocol
 from stages.contracts import Interrupted
 
-SETTINGS = judge.JudgeSettings(steps=4, batch=12, learning_rate=3e-3, evaluations=2, shift_px=1, precision="no")
+SETTINGS = judge.JudgeSettings(
+    network="convnet3", width=8, steps=4, batch=12, learning_rate=3e-3, evaluations=2, shift_px=1, precision="no"
+)
 ALONE = SETTINGS.model_copy(update={"grey_twin": False})
 COUNTS = {"train": 18, "val": 9, "test": 9, "control": 6}
 
