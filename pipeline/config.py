@@ -3,10 +3,10 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from stages.audit_images import AuditImagesSettings
 from stages.autoencoder import AutoencoderSettings
@@ -19,11 +19,8 @@ from stages.embedding import EmbeddingSettings
 from stages.judge import JudgeSettings
 from stages.release import ReleaseSettings
 from stages.selection import SelectionSettings
-from stages.settings import Settings, is_external
+from stages.settings import SCHEME, Name, Settings, is_external
 from stages.tiles import TilesSettings
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-"""Name of a selection or a condensation: small letters, digits and underscores."""
 
 
 class Config(Settings):
@@ -84,6 +81,11 @@ def check_names(config: Config) -> None:
         raise UserError(
             f"release.selection is {config.release.selection!r}, but the selections are {sorted(config.selections)}."
         )
+    if config.release and config.release.soft_labels and not config.selections[config.release.selection].soft_labels:
+        raise UserError(
+            f"release.soft_labels is set, but selections.{config.release.selection}.soft_labels is not: the selection "
+            "has none to ship. Set both, or neither."
+        )
 
 
 def read_yaml(recipe: Path) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def anchored(raw: dict[str, Any], model: type[BaseModel], folder: Path) -> dict[
         field = model.model_fields.get(key)
         if field is None or value is None:
             continue
-        if isinstance(value, str) and is_external(field.annotation, field.metadata):
+        if isinstance(value, str) and SCHEME not in value and is_external(field.annotation, field.metadata):
             result[key] = str(folder / Path(value).expanduser())
         for inner in _models(field.annotation):
             if isinstance(value, dict) and get_origin(field.annotation) is dict:

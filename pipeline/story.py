@@ -29,11 +29,13 @@ def tell(config: Config) -> list[Step]:
             "embedding",
             embedding.run,
             config.embedding,
-            {"candidates": "candidates", "tiles": "tiles", config.embedding.encoder: config.embedding.encoder},
+            {"candidates": "candidates", "tiles": "tiles"} | _encoder(config),
         ),
     ]
     for name, selected in config.selections.items():
         needs = {"embedding": "embedding", "candidates": "candidates"}
+        if selected.soft_labels:
+            needs["judge"] = "judge"
         steps.append(Step(f"selection/{name}", selection.run, selected, needs))
     for name, condensed in config.condensations.items():
         steps.append(Step(f"condensation/{name}", condensation.run, condensed, {"tiles": "tiles", "judge": "judge"}))
@@ -44,6 +46,12 @@ def tell(config: Config) -> list[Step]:
     if config.release is not None:
         steps.append(_release(config))
     return steps
+
+
+def _encoder(config: Config) -> dict[str, str]:
+    """The encoder among the steps; those that ship or are brought are none of them."""
+    name = config.embedding.encoder
+    return {name: name} if name in ("judge", "autoencoder") else {}
 
 
 def contestants(config: Config) -> dict[str, str]:

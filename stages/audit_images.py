@@ -107,7 +107,7 @@ def _run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int) ->
         raise UserError(f"The tiles cannot serve as reference of an audit: {error}.") from error
     near = {name: reference.nearness(getattr(material, name).pixels_nhwc) for name in ("released", "others")}
     found = _attack(settings, material, reference, near, seed)
-    verdict = _judge(settings, found, reference, len(material.released.table))
+    verdict = _judge(settings, found, reference, material.released)
     store.write_json(out / "audit.json", _audit(settings, found, reference, verdict, material))
     _write_distances(out / "distances.parquet", material, reference, near)
     _write_pairs(out / "pairs.png", settings.pairs, material.released, pixels_rhwc, reference, near["released"])
@@ -213,7 +213,7 @@ def _power(
     )
 
 
-def _judge(settings: AuditImagesSettings, found: Findings, reference: "Reference", audited: int) -> "Verdict":
+def _judge(settings: AuditImagesSettings, found: Findings, reference: "Reference", released: ImageSet) -> "Verdict":
     """Collect the evidence and read the table of rules."""
     from stages.privacy.battery import HARD, SOFT
     from stages.privacy.verdict import Evidence, Limits, verdict
@@ -222,6 +222,7 @@ def _judge(settings: AuditImagesSettings, found: Findings, reference: "Reference
         return tuple(name for name in names if adjusted.get(name, 1.0) <= settings.level)
 
     hard, (control, unmatched) = failed(found.adjusted, HARD), _control(reference.real)
+    audited = len(released.table)
     evidence: Evidence = Evidence(
         audited=audited,
         exact_copies=round(found.released["exact_copies"].value * audited),
@@ -235,11 +236,17 @@ def _judge(settings: AuditImagesSettings, found: Findings, reference: "Reference
         unmatched=unmatched,
         power=found.power.alarm.value,
         false_alarms=failed(found.hold_out_adjusted, HARD),
+        soft_labels=_carries_soft_labels(released),
     )
     limits = Limits(
         settings.least_tiles_for_go, settings.least_control_groups, settings.least_power, settings.most_twins
     )
     return verdict(evidence, limits)
+
+
+def _carries_soft_labels(released: ImageSet) -> bool:
+    """Whether the selection has a probability for each class beside every tile."""
+    return "p0" in released.table
 
 
 def _control(real: "Real") -> tuple[int, int]:
@@ -290,7 +297,8 @@ def _audit(
         "control": _told_control(found, reference, settings),
         "thresholds": _thresholds(settings, reference, audited),
         "method": wording.METHOD,
-        "not_tested": list(wording.NOT_TESTED),
+        "not_tested": wording.not_tested(_carries_soft_labels(material.released)),
+        "soft_labels": _carries_soft_labels(material.released),
     }
 
 

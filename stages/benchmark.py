@@ -1,57 +1,57 @@
 """The benchmark of one contestant: classifiers trained on its images, judged on real tiles they never saw.
 
-ConvNet-3 from several random starts, and a linear model on colour alone. Checkpoint, learning rate and penalty are
-chosen on val; test tiles are read once, after every choice is made.
+Any number of networks by name, each from several random starts, and a linear model on colour alone. Checkpoint,
+learning rate and penalty are chosen on val; test tiles are read once, after every choice is made. A contestant with
+soft labels trains every network with and without them. All real tiles have one more row: the judge, as it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from stages import compute, images, models, store, streams, tables
+from stages import agreement, classifiers, compute, images, store, streams, tables
+from stages.classifiers import NETWORKS, ClassifierSettings
 from stages.contracts import Engine, Inputs, Interrupted, UserError
-from stages.settings import Settings
+from stages.settings import Name, Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.classify.protocol import Plan, Sample
+    from stages.classify.plan import Sample
 
 Floats = npt.NDArray[np.float64]
+SOFT = "_soft"
+"""Behind a training's name: the same with the contestant's soft labels."""
+TAKEN = ("colour", *agreement.ROWS.values())
+
+
+class TrainingSettings(ClassifierSettings):
+    """One of the networks every contestant trains."""
+
+    grey: bool = False
+    """Whether the network sees luminance alone."""
+    learning_rates: tuple[float, ...] | None = Field(None, min_length=1)
+    """Peak learning rates; where there are several, val chooses one by the mean loss over the seeds; null: 0.003 for
+    ConvNet-3 and 0.001 for others."""
+    views: Literal[1, 4, 8] = 4
+    """Predictions are means over so many views of a tile: as it is, its flips, its transpositions."""
 
 
 class BenchmarkSettings(Settings):
-    """How every contestant is judged: one protocol for all, with the same number of steps whatever their size."""
+    """How every contestant is judged: the same networks for all, with the same steps whatever their size."""
 
     seeds: int = Field(3, ge=1)
-    """ConvNet-3 trainings, each from its own random start."""
-    image_px: int = Field(32, ge=8, multiple_of=8)
-    """Side of the tiles the ConvNet sees, in pixels; larger ones are averaged down."""
-    width: int = Field(96, ge=1)
-    """Channels of each ConvNet-3 block."""
-    steps: int = Field(80, ge=1)
-    """Optimiser steps of each training."""
-    batch: int = Field(32, ge=1)
-    """Images per step, class-balanced."""
-    learning_rates: tuple[float, ...] = Field((3e-3,), min_length=1)
-    """Peak learning rates of AdamW; where there are several, val chooses one by the mean loss over the seeds."""
-    weight_decay: float = Field(0.05, ge=0, le=1)
-    """Weight decay of AdamW, per step and unit of learning rate."""
-    evaluations: int = Field(4, ge=1)
-    """How many times val is looked at in a training; the weights with the lowest loss there are kept."""
-    shift_px: int = Field(2, ge=0, le=64)
-    """Augmentation: largest shift along each axis, in pixels of `image_px`."""
-    jitter: float = Field(0.2, ge=0, le=1)
-    """Augmentation: largest change of contrast and of each channel, in standard deviations of the pixels."""
-    views: Literal[1, 4, 8] = 4
-    """Predictions are means over so many views of a tile: as it is, its flips, its transpositions."""
-    precision: Literal["no", "bf16"] = "bf16"
-    """bf16: the forward pass in bfloat16 where the processor has it, otherwise as "no", in float32."""
+    """Trainings of each network, each from its own random start."""
+    networks: dict[Name, TrainingSettings] = Field(
+        default_factory=lambda: {"convnet3": TrainingSettings(network="convnet3")}, min_length=1
+    )
+    """What is trained, by name; the first is the one that results are sorted by. A name that begins with a network's
+    need not tell the network again: `convnet5_grey: {grey: true}`."""
     colour_penalties: tuple[float, ...] = Field((0.01, 0.1, 1.0, 10.0, 100.0), min_length=1)
     """Values of C (inverse strength of the L2 penalty) that val chooses from for the colour model."""
     resamples: int = Field(1000, ge=1)
@@ -59,26 +59,79 @@ class BenchmarkSettings(Settings):
     level: float = Field(0.95, gt=0, lt=1)
     """Coverage that the intervals aim at."""
     agreement_images: int = Field(600, ge=1)
-    """At most so many of the contestant's images, evenly spread, are shown to the judge for its agreement."""
+    """At most so many of the contestant's images, and of the test tiles, evenly spread, are shown to the judge for its
+    agreement."""
+
+    @field_validator("networks", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """Fill in the network where the name of the training tells it."""
+        if not isinstance(value, Mapping):
+            return value
+        return {name: _with_network(str(name), given) for name, given in value.items()}
+
+    @field_validator("networks")
+    @classmethod
+    def _free(cls, value: dict[str, TrainingSettings]) -> dict[str, TrainingSettings]:
+        wrong = [name for name in value if name in TAKEN or name.endswith(SOFT)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} names another row of the results; take another name")
+        return value
+
+
+def _with_network(name: str, given: Any) -> Any:
+    told = [known for known in NETWORKS if name == known or name.startswith(f"{known}_")]
+    if (given is None or (isinstance(given, Mapping) and "network" not in given)) and told:
+        return {"network": told[0], **(given or {})}
+    return given
 
 
 class _Unit(NamedTuple):
-    """One training: a learning rate (by its place in the settings) and a seed number."""
+    """One training."""
 
-    rate: int
+    what: str
+    """Name of its checkpoint: training, place of the learning rate, seed."""
+    settings: TrainingSettings
+    rate: float
     seed: int
+    soft: bool
+
+    @property
+    def key(self) -> str:
+        """Equal for two trainings that are the same in everything."""
+        resolved = self.settings.model_copy(update={"width": self.settings.channels, "learning_rates": None})
+        return f"{resolved.model_dump_json()} {self.rate} {self.seed} {self.soft}"
 
 
 class _Trained(NamedTuple):
     """A finished training, as plain arrays that pass between processes."""
 
-    unit: _Unit
     weights: dict[str, npt.NDArray[Any]]
     """The best weights on val."""
+    facts: dict[str, Any]
+    """What `networks.build` needs."""
+    bf16: bool
     val_p_nk: Floats
     val_loss: float
     best_step: int
     curves: "pd.DataFrame"
+
+
+class _Entrant(NamedTuple):
+    """A row of the results: a training by name, with hard or soft labels."""
+
+    name: str
+    title: str
+    units: list[list[_Unit]]
+    """By learning rate, then seed."""
+
+
+class _Chosen(NamedTuple):
+    """An entrant once val has chosen its learning rate."""
+
+    entrant: _Entrant
+    units: list[_Unit]
+    facts: dict[str, Any]
 
 
 class _Predictions(NamedTuple):
@@ -88,6 +141,12 @@ class _Predictions(NamedTuple):
     role: str
     tiles: images.ImageSet
     p_snk: Floats
+
+
+Samples = Mapping[int, "tuple[Sample, Sample]"]
+"""Train and val, by the size they are seen at."""
+Done = Mapping[str, _Trained]
+"""Finished trainings, by the key of their unit."""
 
 
 def run(settings: BenchmarkSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
@@ -101,12 +160,12 @@ def run(settings: BenchmarkSettings, inputs: Inputs, out: Path, seed: int, engin
     """
     from stages.classify import colour
 
-    contestant = _contestant_images(inputs["contestant"] / "images")
+    contestant, all_real = _contestant_images(inputs["contestant"] / "images")
     val = images.read(inputs["tiles"] / "images", role="val")
     _check(contestant, val)
-    plan, train, val_small = _prepare(settings, contestant, val)
-    trained = _train_all(settings, plan, train, val_small, out, seed, engine)
-    chosen, rates = _choose_rate(settings, trained)
+    entrants = list(_entrants(settings, contestant))
+    done = _train_all(entrants, _samples(settings, contestant, val), len(val.classes), out, seed, engine)
+    chosen = [_choose_rate(entrant, done) for entrant in entrants]
     fitted = colour.fit(
         (contestant.pixels_nhwc, contestant.labels_n),
         (val.pixels_nhwc, val.labels_n),
@@ -115,28 +174,35 @@ def run(settings: BenchmarkSettings, inputs: Inputs, out: Path, seed: int, engin
     )
     # Every choice is made: from here on, and only here, test tiles are read.
     test = images.read(inputs["tiles"] / "images", role="test")
-    test_p_snk = _predict(settings, plan, chosen, test)
-    predictions = [
-        _Predictions("convnet3", "val", val, np.stack([part.val_p_nk for part in chosen])),
-        _Predictions("convnet3", "test", test, test_p_snk),
-        _Predictions("colour", "val", val, fitted.probabilities(val.pixels_nhwc)[None]),
-        _Predictions("colour", "test", test, fitted.probabilities(test.pixels_nhwc)[None]),
-    ]
+    predictions = _predict_all(chosen, done, val, test, engine)
+    for role, tiles in (("val", val), ("test", test)):
+        predictions.append(_Predictions("colour", role, tiles, fitted.probabilities(tiles.pixels_nhwc)[None]))
+    judges = agreement.networks_in(inputs["judge"]) if all_real else []
+    for name in judges:
+        for role, tiles in (("val", val), ("test", test)):
+            p_nk = agreement.predict(inputs["judge"] / name, tiles)
+            predictions.append(_Predictions(agreement.ROWS[name], role, tiles, p_nk[None]))
     _write_predictions(out, predictions)
     _write_metrics(settings, out, predictions, seed)
-    _write_curves(settings, out, trained)
+    _write_curves(out, entrants, done)
+    rows = [(entrant.name, entrant.title) for entrant in entrants] + [("colour", "colour only")]
+    rows += [(agreement.ROWS[name], agreement.title(inputs["judge"] / name)) for name in judges]
     facts = _facts(contestant) | {
+        "networks": [{"name": name, "title": title} for name, title in rows],
+        "trainings": {one.entrant.name: one.facts for one in chosen},
         "colour": {"penalty": fitted.penalty},
-        "convnet3": rates | {"best_steps": [part.best_step for part in chosen], "bf16": plan.bf16},
-        "agreement": _agreement(settings, inputs["judge"], contestant, test, seed),
+        "agreement": agreement.measure(
+            inputs["judge"], contestant, test, settings.agreement_images, seed, settings.resamples, settings.level
+        ),
     }
     store.write_json(out / "facts.json", facts)
 
 
-def _contestant_images(folder: Path) -> images.ImageSet:
-    """All images of a set; of the tiles themselves, which have roles, the train tiles alone."""
+def _contestant_images(folder: Path) -> tuple[images.ImageSet, bool]:
+    """All images of a set; of the tiles themselves, which have roles, the train tiles alone. And whether those."""
     columns = store.read_json(folder / "dataset_info.json")["features"]
-    return images.read(folder, role="train") if "role" in columns else images.read(folder)
+    all_real = "role" in columns
+    return (images.read(folder, role="train") if all_real else images.read(folder)), all_real
 
 
 def _check(contestant: images.ImageSet, val: images.ImageSet) -> None:
@@ -146,106 +212,121 @@ def _check(contestant: images.ImageSet, val: images.ImageSet) -> None:
         raise UserError("The contestant has images of one class only; a classifier needs at least two.")
 
 
-def _prepare(
-    settings: BenchmarkSettings, contestant: images.ImageSet, val: images.ImageSet
-) -> "tuple[Plan, Sample, Sample]":
-    """The plan, normalised by the contestant's own pixels (whoever receives it has no others), and small tiles."""
-    from stages.classify import augment, protocol
-
-    train = protocol.Sample(protocol.resize(contestant.pixels_nhwc, settings.image_px), contestant.labels_n)
-    mean, std = protocol.channel_statistics(train.pixels_nhwc)
-    plan = protocol.Plan(
-        steps=settings.steps,
-        batch=settings.batch,
-        learning_rate=settings.learning_rates[0],
-        weight_decay=settings.weight_decay,
-        evaluations=settings.evaluations,
-        strength=augment.Strength(True, settings.shift_px, settings.jitter),
-        mean=mean,
-        std=std,
-        bf16=settings.precision == "bf16" and compute.fast_bf16(),
-    )
-    return plan, train, protocol.Sample(protocol.resize(val.pixels_nhwc, settings.image_px), val.labels_n)
+def _soft_labels(contestant: images.ImageSet) -> Floats | None:
+    """Class probabilities of every image, n × k, where the set has the columns p0, p1 …"""
+    columns = [f"p{c}" for c in range(len(contestant.classes))]
+    if not set(columns) <= set(contestant.table.columns):
+        return None
+    return contestant.table[columns].to_numpy(np.float64)
 
 
-def _network_facts(settings: BenchmarkSettings, plan: "Plan", classes: int) -> dict[str, Any]:
+def _samples(settings: BenchmarkSettings, contestant: images.ImageSet, val: images.ImageSet) -> Samples:
+    """Train and val tiles at every size that a network sees."""
+    from stages.classify import protocol
+    from stages.classify.plan import Sample
+
+    sizes = {classifiers.size_px(training, val.pixels_nhwc) for training in settings.networks.values()}
+    soft_nk = _soft_labels(contestant)
     return {
-        "architecture": "convnet3",
-        "classes": classes,
-        "std": plan.std,
-        "width": settings.width,
-        "size_px": settings.image_px,
+        px: (
+            Sample(protocol.resize(contestant.pixels_nhwc, px), contestant.labels_n, soft_nk),
+            Sample(protocol.resize(val.pixels_nhwc, px), val.labels_n),
+        )
+        for px in sizes
     }
 
 
+def _entrants(settings: BenchmarkSettings, contestant: images.ImageSet) -> Iterator[_Entrant]:
+    """Every row of trained networks, in the order of the settings, each followed by its soft twin if there is one."""
+    for name, given in settings.networks.items():
+        px = classifiers.size_px(given, contestant.pixels_nhwc)
+        training = given.model_copy(update={"image_px": px})
+        rates = training.learning_rates or (classifiers.rate(training),)
+        for soft in [False] if _soft_labels(contestant) is None else [False, True]:
+            row = name + SOFT * soft
+            units = [
+                [_Unit(f"{row}-rate{r}-seed{n}", training, rate, n, soft) for n in range(settings.seeds)]
+                for r, rate in enumerate(rates)
+            ]
+            yield _Entrant(row, training.title(px, training.grey) + ", soft labels" * soft, units)
+
+
 def _train_all(
-    settings: BenchmarkSettings, plan: "Plan", train: "Sample", val: "Sample", out: Path, seed: int, engine: Engine
-) -> list[_Trained]:
-    """Every learning rate with every seed, over the engine; a finished training's checkpoint outlives a stop."""
-    units = [_Unit(rate, number) for rate in range(len(settings.learning_rates)) for number in range(settings.seeds)]
-    trained = []
-    for part in engine.map(partial(_train, settings, plan, train, val, out, seed), units):
-        trained.append(part)
-        if compute.stop_asked() and len(trained) < len(units):
-            raise Interrupted(
-                f"benchmark stopped after {len(trained)} of {len(units)} trainings; run again to continue"
-            )
-    return trained
+    entrants: list[_Entrant], samples: Samples, classes: int, out: Path, seed: int, engine: Engine
+) -> dict[str, _Trained]:
+    """Every different training once, over the engine; a finished training's checkpoint outlives a stop."""
+    units: dict[str, _Unit] = {}
+    for unit in (unit for entrant in entrants for row in entrant.units for unit in row):
+        units.setdefault(unit.key, unit)
+    done: dict[str, _Trained] = {}
+    parts = engine.map(partial(_train, samples, classes, out, seed), units.values())
+    for key, part in zip(units, parts, strict=True):
+        done[key] = part
+        if compute.stop_asked() and len(done) < len(units):
+            raise Interrupted(f"benchmark stopped after {len(done)} of {len(units)} trainings; run again to continue")
+    return done
 
 
-def _train(
-    settings: BenchmarkSettings, plan: "Plan", train: "Sample", val: "Sample", out: Path, seed: int, unit: _Unit
-) -> _Trained:
-    """One training. Streams carry the seed number alone: contestants and rates share starts and draws."""
-    from stages import training
-    from stages.classify import networks, protocol
-
-    plan = plan._replace(learning_rate=settings.learning_rates[unit.rate])
-    classes = 1 + int(max(train.labels_n.max(), val.labels_n.max()))
-    with compute.one_thread():
-        network = networks.build_seeded(
-            _network_facts(settings, plan, classes), streams.torch_stream(seed, "weights", unit.seed)
-        )
-        course = protocol.Training(network, train, val, plan, compute.device())
-        curves = training.train(
-            out,
-            f"convnet3-rate{unit.rate}-seed{unit.seed}",
-            plan.steps,
-            lambda k: course.step(k, streams.torch_stream(seed, "step", unit.seed, k)),
-            course.modules,
-            {"network": course.optimizer},
-        )
-        p_nk = protocol.predict(course.best.network, val.pixels_nhwc, plan, course.device, settings.views)
-    weights = {name: tensor.cpu().numpy() for name, tensor in course.best.network.state_dict().items()}
-    return _Trained(unit, weights, p_nk, float(course.best.loss), int(course.best.step), curves)
+def _train(samples: Samples, classes: int, out: Path, seed: int, unit: _Unit) -> _Trained:
+    """One training. Streams carry the seed number alone: contestants, networks and rates share starts and draws."""
+    px = unit.settings.image_px
+    assert px is not None
+    train, val = samples[px]
+    plan = classifiers.plan(unit.settings, unit.rate, train.pixels_nhwc)
+    facts = classifiers.facts(unit.settings, plan, classes, px, unit.settings.grey)
+    trained = classifiers.train(
+        unit.settings,
+        plan,
+        facts,
+        (train if unit.soft else train._replace(soft_nk=None), val),
+        out,
+        unit.what,
+        lambda name, *numbers: streams.torch_stream(seed, name, unit.seed, *numbers),
+    )
+    p_nk = classifiers.ask(trained.network, facts, val.pixels_nhwc, plan.bf16, unit.settings.views)
+    weights = {name: tensor.cpu().numpy() for name, tensor in trained.network.state_dict().items()}
+    return _Trained(weights, facts, plan.bf16, p_nk, trained.val_loss, trained.best_step, trained.curves)
 
 
-def _choose_rate(settings: BenchmarkSettings, trained: list[_Trained]) -> tuple[list[_Trained], dict[str, Any]]:
+def _choose_rate(entrant: _Entrant, done: Done) -> _Chosen:
     """The trainings of the learning rate with the lowest mean loss on val over the seeds (on a tie the first)."""
-    means = [
-        float(np.mean([part.val_loss for part in trained if part.unit.rate == rate]))
-        for rate in range(len(settings.learning_rates))
-    ]
-    best = int(np.argmin(means))
-    told = {"learning_rate": settings.learning_rates[best], "val_loss_by_rate": means}
-    return [part for part in trained if part.unit.rate == best], told
+    means = [float(np.mean([done[unit.key].val_loss for unit in row])) for row in entrant.units]
+    row = entrant.units[int(np.argmin(means))]
+    told = {
+        "learning_rate": row[0].rate,
+        "val_loss_by_rate": means,
+        "best_steps": [done[unit.key].best_step for unit in row],
+        "bf16": done[row[0].key].bf16,
+    }
+    return _Chosen(entrant, row, told)
 
 
-def _predict(settings: BenchmarkSettings, plan: "Plan", chosen: list[_Trained], test: images.ImageSet) -> Floats:
-    """What each chosen network says of the test tiles, s × n × k."""
+def _predict_all(
+    chosen: list[_Chosen], done: Done, val: images.ImageSet, test: images.ImageSet, engine: Engine
+) -> list[_Predictions]:
+    """What the chosen networks say of val, known already, and of the test tiles, each network once."""
+    units = {unit.key: unit for one in chosen for unit in one.units}
+    jobs = [(done[key], unit.settings.views) for key, unit in units.items()]
+    on_test = dict(zip(units, engine.map(partial(_predict, test.pixels_nhwc), jobs), strict=True))
+    predictions = []
+    for one in chosen:
+        of_val = np.stack([done[unit.key].val_p_nk for unit in one.units])
+        predictions.append(_Predictions(one.entrant.name, "val", val, of_val))
+        of_test = np.stack([on_test[unit.key] for unit in one.units])
+        predictions.append(_Predictions(one.entrant.name, "test", test, of_test))
+    return predictions
+
+
+def _predict(pixels_nhwc: images.Pixels, job: tuple[_Trained, int]) -> Floats:
+    """What one trained network says of tiles, n × k."""
     import torch
 
-    from stages.classify import networks, protocol
+    from stages.classify import networks
 
-    small_nhwc = protocol.resize(test.pixels_nhwc, settings.image_px)
-    parts = []
-    with compute.one_thread():
-        for part in chosen:
-            network = networks.build(_network_facts(settings, plan, part.val_p_nk.shape[1]))
-            network.load_state_dict({name: torch.from_numpy(array) for name, array in part.weights.items()})
-            network.to(compute.device())
-            parts.append(protocol.predict(network, small_nhwc, plan, compute.device(), settings.views))
-    return np.stack(parts)
+    trained, views = job
+    network = networks.build(trained.facts)
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in trained.weights.items()})
+    return classifiers.ask(network, trained.facts, pixels_nhwc, trained.bf16, views)
 
 
 def _write_predictions(out: Path, predictions: list[_Predictions]) -> None:
@@ -285,14 +366,15 @@ def _write_metrics(settings: BenchmarkSettings, out: Path, predictions: list[_Pr
     store.write_json(out / "metrics.json", told)
 
 
-def _write_curves(settings: BenchmarkSettings, out: Path, trained: list[_Trained]) -> None:
+def _write_curves(out: Path, entrants: list[_Entrant], done: Done) -> None:
+    """The curves of every training, of all learning rates, by the name of the row."""
     import pandas as pd
 
     frames = [
-        part.curves.assign(
-            network="convnet3", seed=part.unit.seed, learning_rate=settings.learning_rates[part.unit.rate]
-        )
-        for part in trained
+        done[unit.key].curves.assign(network=entrant.name, seed=unit.seed, learning_rate=unit.rate)
+        for entrant in entrants
+        for row in entrant.units
+        for unit in row
     ]
     tables.write(out / "curves.parquet", pd.concat(frames, ignore_index=True), "curves")
 
@@ -301,54 +383,3 @@ def _facts(contestant: images.ImageSet) -> dict[str, Any]:
     counts = np.bincount(contestant.labels_n, minlength=len(contestant.classes))
     per_class = dict(zip(contestant.classes, counts.tolist(), strict=True))
     return {"images": len(contestant.table), "per_class": per_class, "classes": list(contestant.classes)}
-
-
-def _agreement(
-    settings: BenchmarkSettings, judge: Path, contestant: images.ImageSet, test: images.ImageSet, seed: int
-) -> dict[str, Any]:
-    """Per network of the judge: its accuracy on the contestant's own labels, on real test tiles, and their ratio."""
-    rows_m = np.unique(np.linspace(0, len(contestant.table) - 1, settings.agreement_images).round().astype(np.int64))
-    shown = contestant.take(rows_m)
-    told: dict[str, Any] = {"images": len(rows_m)}
-    for name in ("colour", "grey"):
-        if (judge / name).exists():
-            own_n, real_n = _is_right(judge / name, shown), _is_right(judge / name, test)
-            told[name] = _compare(settings, (own_n, shown), (real_n, test), seed)
-    return told
-
-
-def _is_right(folder: Path, tiles: images.ImageSet) -> npt.NDArray[np.bool_]:
-    """Whether the network says each tile's own label, n."""
-    from stages.classify import networks, protocol
-
-    network, facts = models.read_network(folder, networks.build)
-    device = compute.device()
-    pixels_nhwc = protocol.resize(tiles.pixels_nhwc, facts["size_px"])
-    with compute.one_thread():
-        p_nk = protocol.probabilities(network.to(device), pixels_nhwc, facts["mean"], facts["std"], device)
-    return np.asarray(p_nk.argmax(1) == tiles.labels_n)
-
-
-def _compare(
-    settings: BenchmarkSettings,
-    own: tuple[npt.NDArray[np.bool_], images.ImageSet],
-    real: tuple[npt.NDArray[np.bool_], images.ImageSet],
-    seed: int,
-) -> dict[str, Mapping[str, float]]:
-    """Two accuracies and their ratio. Images without groups are independent and get the exact interval."""
-    from stages.stats import intervals, paired
-
-    shares: dict[str, tuple[intervals.Weighted, int]] = {}
-    told: dict[str, Mapping[str, float]] = {}
-    for name, (right_n, tiles) in (("own", own), ("test", real)):
-        grouped = "group" in tiles.table
-        groups_n = tiles.table["group"].to_numpy(np.int64) if grouped else np.arange(len(right_n))
-        shares[name] = intervals.share_by_group(right_n, groups_n), len(np.unique(groups_n))
-        stream = streams.numpy_stream(seed, "agreement", name)
-        interval = intervals.two_way(*shares[name], 1, stream, settings.resamples, settings.level)
-        if not grouped:
-            interval = intervals.clopper_pearson(int(right_n.sum()), len(right_n), settings.level)
-        told[name] = interval._asdict()
-    stream = streams.numpy_stream(seed, "agreement", "ratio")
-    ratio = paired.ratio_unpaired(shares["own"], shares["test"], stream, settings.resamples, settings.level)
-    return told | {"ratio": ratio._asdict()}

@@ -81,4 +81,5 @@ def _features(folder: Path, pixels_nhwc: images.Pixels, device: "torch.device") 
 
     judge, facts = models.read_network(folder, networks.build)
     with compute.one_thread():
-        return protocol.features(judge.to(device), pixels_nhwc, facts["mean"], facts["std"], device)
+        small_nhwc = protocol.resize(pixels_nhwc, facts["size_px"])
+        return protocol.features(judge.to(device), small_nhwc, facts["mean"], facts["std"], device)

@@ -1,46 +1,41 @@
-"""The judge: one ResNet-18 trained on real train tiles and stopped on val, and its grey twin.
+"""The judge: one classifier trained on real train tiles and stopped on val, and its grey twin.
 
-It gives features to the embedding and to herding, and says of candidates whether they look like their class. The grey
-twin sees luminance alone; its only use is the figure that colour cannot explain.
+It gives features to the embedding and to herding, says of candidates whether they look like their class, and is itself
+a row of the benchmark of all real tiles. The grey twin sees luminance alone: the figure that colour cannot explain.
 """
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from pydantic import Field
 
-from stages import compute, images, models, store, streams, tables
+from stages import classifiers, images, models, store, streams, tables
+from stages.classifiers import ClassifierSettings, Network
 from stages.contracts import Engine, Inputs
-from stages.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.classify.protocol import Plan, Sample
 
+class JudgeSettings(ClassifierSettings):
+    """How the judge is trained. The InfoDist paper's encoder is `network: convnet5`."""
 
-class JudgeSettings(Settings):
-    """How the judge is trained. The protocol is that of `stages.classify.protocol`."""
-
-    steps: int = Field(240, ge=1)
-    """Optimiser steps, each on one class-balanced batch."""
-    batch: int = Field(32, ge=2)
-    """Images per step."""
-    learning_rate: float = Field(1e-3, gt=0, le=1)
-    """Peak learning rate of AdamW."""
-    weight_decay: float = Field(0.05, ge=0, le=1)
-    """Weight decay of AdamW, per step and unit of learning rate."""
-    evaluations: int = Field(8, ge=1)
+    network: Network = "resnet18"
+    """ResNet-18, or any other network of the benchmark; convnet5 is the encoder of the InfoDist paper."""
+    image_px: int | None = Field(None, ge=8, le=512)
+    """Side of the tiles the judge sees, in pixels; null: as they are. Larger tiles are averaged down."""
+    steps: int = Field(240, ge=1, le=10_000_000)
+    """Optimiser steps."""
+    learning_rate: float | None = Field(None, gt=0, le=1)
+    """Peak learning rate; null: 0.003 for ConvNet-3 and 0.001 for others."""
+    evaluations: int = Field(8, ge=1, le=100_000)
     """How many times val is looked at; the weights with the lowest loss there are kept."""
     shift_px: int = Field(4, ge=0, le=64)
-    """Augmentation: largest shift along each axis, in pixels."""
-    jitter: float = Field(0.2, ge=0, le=1)
-    """Augmentation: largest change of contrast and of each channel, in standard deviations of the pixels."""
+    """Augmentation: largest shift along each axis, in pixels of what the network sees."""
     grey_twin: bool = True
     """Whether to train the grey twin as well."""
-    precision: Literal["no", "bf16"] = "bf16"
-    """bf16: the forward pass in bfloat16 where the processor has it, otherwise as "no", in float32."""
 
 
 class _Trained(NamedTuple):
@@ -53,8 +48,9 @@ class _Trained(NamedTuple):
 def run(settings: JudgeSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
     """Train the judge, and its twin if asked, on `tiles`.
 
-    Writes `colour/` and `grey/` (weights and network.json), `curves.parquet` (per network and step: loss, and where val
-    was looked at val_loss and val_bal_acc) and `facts.json` (classes, and per network: best step, metrics on val).
+    Writes `colour/` and `grey/` (weights, and network.json with the temperature that fits val), `curves.parquet` (per
+    network and step: loss, and where val was looked at val_loss and val_bal_acc) and `facts.json` (classes, and per
+    network: best step, metrics on val).
     """
     import pandas as pd
 
@@ -69,56 +65,30 @@ def run(settings: JudgeSettings, inputs: Inputs, out: Path, seed: int, engine: E
 
 def _train(settings: JudgeSettings, tiles: Path, out: Path, seed: int, name: str) -> _Trained:
     """Train one of the two networks (the same streams for both), and write its folder."""
-    from stages import training
-    from stages.classify import metrics, networks, protocol
+    from stages.classify import calibration, metrics, protocol
+    from stages.classify.plan import Sample
 
     train, val = images.read(tiles / "images", role="train"), images.read(tiles / "images", role="val")
-    plan = _plan(settings, train.pixels_nhwc)
-    facts = {
-        "architecture": "resnet18",
-        "classes": list(train.classes),
-        "grey": name == "grey",
-        "mean": list(plan.mean),
-        "std": list(plan.std),
-        "size_px": int(train.pixels_nhwc.shape[1]),
-        "feature_dim": 512,
-    }
-    with compute.one_thread():
-        network = networks.build_seeded(facts, streams.torch_stream(seed, "weights"))
-        course = protocol.Training(network, _sample(train), _sample(val), plan, compute.device())
-        curves = training.train(
-            out,
-            f"judge-{name}",
-            plan.steps,
-            lambda k: course.step(k, streams.torch_stream(seed, "step", k)),
-            course.modules,
-            {"network": course.optimizer},
-        )
-        p_nk = protocol.predict(course.best.network, val.pixels_nhwc, plan, course.device)
-    models.write_network(out / name, course.best.network, facts)
-    found = metrics.scores(val.labels_n, p_nk)
-    return _Trained(curves, {"best_step": int(course.best.step), "val": found, "bf16": plan.bf16})
-
-
-def _plan(settings: JudgeSettings, pixels_nhwc: images.Pixels) -> "Plan":
-    """The protocol with the normalisation of the train tiles."""
-    from stages.classify import augment, protocol
-
-    mean, std = protocol.channel_statistics(pixels_nhwc)
-    return protocol.Plan(
-        steps=settings.steps,
-        batch=settings.batch,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        evaluations=settings.evaluations,
-        strength=augment.Strength(True, settings.shift_px, settings.jitter),
-        mean=mean,
-        std=std,
-        bf16=settings.precision == "bf16" and compute.fast_bf16(),
+    px = classifiers.size_px(settings, train.pixels_nhwc)
+    samples = [Sample(protocol.resize(part.pixels_nhwc, px), part.labels_n) for part in (train, val)]
+    learning_rate = classifiers.rate(settings) if settings.learning_rate is None else settings.learning_rate
+    plan = classifiers.plan(settings, learning_rate, samples[0].pixels_nhwc)
+    facts = classifiers.facts(settings, plan, train.classes, px, name == "grey")
+    trained = classifiers.train(
+        settings,
+        plan,
+        facts,
+        (samples[0], samples[1]),
+        out,
+        f"judge-{name}",
+        partial(streams.torch_stream, seed),
     )
-
-
-def _sample(tiles: images.ImageSet) -> "Sample":
-    from stages.classify.protocol import Sample
-
-    return Sample(tiles.pixels_nhwc, tiles.labels_n)
+    p_nk = classifiers.ask(trained.network, facts, samples[1].pixels_nhwc, plan.bf16)
+    # where the judge is asked for soft labels, it computes in float32
+    exact_nk = classifiers.ask(trained.network, facts, samples[1].pixels_nhwc, bf16=False)
+    log_p_nk = np.log(np.maximum(exact_nk, np.finfo(np.float64).tiny))
+    facts |= {"feature_dim": trained.network.feature_dim, "title": settings.title(px, name == "grey")}
+    facts |= {"temperature": calibration.fit_temperature(log_p_nk, val.labels_n)}
+    models.write_network(out / name, trained.network, facts)
+    found = metrics.scores(val.labels_n, p_nk)
+    return _Trained(trained.curves, {"best_step": trained.best_step, "val": found, "bf16": plan.bf16})

@@ -89,12 +89,16 @@ def read_autoencoder(folder: Path) -> Autoencoder:
     )
 
 
+def squeezenet_file() -> Path:
+    """Where the weights of the SqueezeNet that ships lie."""
+    return Path(__file__).parent / "features" / "squeezenet1_1.safetensors"
+
+
 def read_squeezenet() -> "torch.nn.Sequential":
     """The frozen SqueezeNet 1.1 features that ship with the package: a perceptual distance, and KID."""
     from stages.features import squeezenet
 
-    weights = store.read_tensors(Path(squeezenet.__file__).with_name("squeezenet1_1.safetensors"))
-    return squeezenet.build(weights)
+    return squeezenet.build(store.read_tensors(squeezenet_file()))
 
 
 def write_network(folder: Path, network: "torch.nn.Module", facts: Mapping[str, Any]) -> None:

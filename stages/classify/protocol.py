@@ -1,58 +1,25 @@
-"""How a classifier is trained here: class-balanced batches, AdamW, warm-up and cosine, best weights chosen on val.
+"""How a classifier is trained and asked: one loop for every protocol, the best weights chosen on val.
 
-Step k depends on the weights, k and the generator given for k alone, so a training may stop and continue anywhere.
-The number of steps does not depend on how many images there are: contestants of unequal size get equal work.
+Step k depends on the weights, k and the generators of its streams alone, so a training may stop and continue anywhere.
 Shapes: n images, b of a batch, k classes, c = 3 channels, h × w pixels.
 """
 
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Generator, Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from stages.classify import augment, metrics, networks
+from stages.classify import augment, metrics, networks, plain
+from stages.classify.plan import Draw, Pixels, Plan, Protocol, Rows, Sample
+from stages.diffusion.ema import Ema
 
-Pixels = npt.NDArray[np.uint8]
 EVALUATION_BATCH = 64
-WARM_UP = 0.1
-"""Share of the steps over which the learning rate rises."""
-
-
-class Sample(NamedTuple):
-    """Images with their class numbers."""
-
-    pixels_nhwc: Pixels
-    labels_n: npt.NDArray[np.int64]
-
-
-class Plan(NamedTuple):
-    """The fixed protocol of one training."""
-
-    steps: int
-    batch: int
-    learning_rate: float
-    """Of AdamW, at its peak."""
-    weight_decay: float
-    evaluations: int
-    """How many times val is looked at: at equal distances, the last time after the last step."""
-    strength: augment.Strength
-    mean: Sequence[float]
-    """Of each channel of pixels / 255; the same for training and testing."""
-    std: Sequence[float]
-    bf16: bool
-    """Whether the forward pass is in bfloat16 (weights and optimiser stay float32)."""
-
-    def evaluates(self, step: int) -> bool:
-        """Whether val is looked at after this step (counted from 0)."""
-        at = self.evaluations * (step + 1) // self.steps
-        return at > self.evaluations * step // self.steps
 
 
 class Best(nn.Module):
@@ -78,41 +45,64 @@ class Best(nn.Module):
 class Training:
     """One network on its way: call `step` for k = 0 … plan.steps − 1, then read `best`."""
 
-    def __init__(self, network: nn.Module, train: Sample, val: Sample, plan: Plan, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        train: Sample,
+        val: Sample,
+        plan: Plan,
+        device: torch.device,
+        protocol: Protocol = plain.PLAIN,
+    ) -> None:
         self.network = network.to(device)
         self.best = Best(self.network)
-        self.train, self.val, self.plan, self.device = train, val, plan, device
+        self.average = None if protocol.decay is None else Ema(self.network, protocol.decay)
+        self.train, self.val, self.plan, self.device, self.protocol = train, val, plan, device, protocol
         self.rows = [np.flatnonzero(train.labels_n == label) for label in np.unique(train.labels_n)]
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
-        )
+        self.epoch = protocol.epoch(len(train.labels_n), plan.batch)
+        self.optimizer = protocol.optimizer(self.network.parameters(), plan)
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
         """Everything a checkpoint must hold besides the optimiser."""
-        return {"network": self.network, "best": self.best}
+        known = {"network": self.network, "best": self.best}
+        return known if self.average is None else known | {"average": self.average}
 
-    def step(self, k: int, generator: Generator) -> dict[str, float]:
-        """Train on one batch drawn from `generator`; look at val when the plan says so.
+    def step(self, k: int, draw: Draw) -> dict[str, float]:
+        """Train on one batch, drawn from the streams of `draw`; look at val when the plan says so.
 
         Returns:
-            "loss" (cross entropy of the batch); "val_loss" and "val_bal_acc", NaN where val was not looked at.
+            "loss" (of the batch, as the protocol has it), "val_loss" and "val_bal_acc" (NaN where val was not looked
+            at).
+
+        Raises:
+            FloatingPointError: the loss is no longer a number.
         """
-        rows_b = balanced_rows(self.rows, self.plan.batch, generator)
+        generator = draw("step", k)
+        rows_b = self.protocol.rows(self.rows, self.plan.batch, k, draw, generator)
         img_bchw = networks.normalise(self.train.pixels_nhwc[rows_b], self.plan.mean, self.plan.std)
-        img_bchw = augment.augment(img_bchw, self.plan.strength, generator).to(self.device)
-        labels_b = torch.from_numpy(self.train.labels_n[rows_b]).to(self.device)
+        img_bchw = self.protocol.augment(img_bchw, self.plan, generator).to(self.device)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate * cycle(k, self.plan.steps)
+            group["lr"] = self.plan.learning_rate * self.protocol.factor(k, self.plan.steps)
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16):
             logits_bk = self.network(img_bchw)
-        loss = F.cross_entropy(logits_bk.float(), labels_b)
+        loss = self.protocol.loss(logits_bk.float(), *self._targets(rows_b))
+        if not math.isfinite(float(loss.detach())):
+            raise FloatingPointError(f"the loss of step {k + 1} is {float(loss.detach())}")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+        if self.average is not None and ((k + 1) % self.epoch == 0 or k + 1 == self.plan.steps):
+            self.average.update(self.network)
         found = self._look(k) if self.plan.evaluates(k) else {"val_loss": math.nan, "val_bal_acc": math.nan}
         return {"loss": float(loss.detach())} | found
+
+    def _targets(self, rows_b: Rows) -> tuple[Tensor, Tensor | None]:
+        """Labels, and soft labels where there are some."""
+        labels_b = torch.from_numpy(self.train.labels_n[rows_b]).to(self.device)
+        soft_nk = self.train.soft_nk
+        return labels_b, None if soft_nk is None else torch.from_numpy(soft_nk[rows_b]).float().to(self.device)
 
     def _look(self, k: int) -> dict[str, float]:
         """Loss and balanced accuracy on val now; the weights with the lowest loss are kept.
@@ -120,28 +110,24 @@ class Training:
         The loss chooses because it is the steadier of the two: on a val of 60 groups the weights of the best accuracy
         were an early, lucky moment (3 points lower on test than the last ones).
         """
-        p_nk = predict(self.network, self.val.pixels_nhwc, self.plan, self.device)
+        network = self.network if self.average is None else self.average.network
+        p_nk = predict(network, self.val.pixels_nhwc, self.plan, self.device)
         loss = metrics.balanced_log_loss(self.val.labels_n, p_nk)
-        self.best.offer(self.network, loss, k)
+        self.best.offer(network, loss, k)
         return {"val_loss": loss, "val_bal_acc": metrics.scores(self.val.labels_n, p_nk)["balanced_accuracy"]}
 
 
-def balanced_rows(
-    rows_by_class: Sequence[npt.NDArray[np.intp]], batch: int, generator: Generator
-) -> npt.NDArray[np.int64]:
-    """`batch` rows drawn with replacement, as many of each class as possible (who gets the remainder is drawn)."""
-    turn_k = torch.randperm(len(rows_by_class), generator=generator)
-    draw_b = torch.rand(batch, generator=generator, dtype=torch.float64)
-    chosen = [rows_by_class[int(turn_k[i % len(turn_k)])] for i in range(batch)]
-    return np.array([rows[int(draw * len(rows))] for rows, draw in zip(chosen, draw_b.tolist(), strict=True)])
-
-
-def cycle(k: int, steps: int) -> float:
-    """Factor on the learning rate in step k: linear warm-up, then half a cosine down to zero after the last step."""
-    warm = max(1, round(WARM_UP * steps))
-    if k < warm:
-        return (k + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (k + 1 - warm) / (steps + 1 - warm)))
+def capped(sample: Sample, at_most: int) -> Sample:
+    """At most so many images: of every class the same share of `at_most`, evenly spread, or all where it has fewer."""
+    if len(sample.labels_n) <= at_most:
+        return sample
+    classes = np.unique(sample.labels_n)
+    each = max(1, at_most // len(classes))
+    rows = [np.flatnonzero(sample.labels_n == label) for label in classes]
+    kept = [r if len(r) <= each else r[np.linspace(0, len(r) - 1, each).round().astype(np.int64)] for r in rows]
+    rows_m = np.sort(np.concatenate(kept))
+    soft_nk = None if sample.soft_nk is None else sample.soft_nk[rows_m]
+    return Sample(sample.pixels_nhwc[rows_m], sample.labels_n[rows_m], soft_nk)
 
 
 def predict(
@@ -214,8 +200,8 @@ def channel_statistics(pixels_nhwc: Pixels) -> tuple[list[float], list[float]]:
 
 
 def resize(pixels_nhwc: Pixels, size_px: int) -> Pixels:
-    """Square tiles at `size_px`: each new pixel is the mean of the area it covers, to one grey level."""
+    """Square tiles at `size_px`: made smaller by the mean over areas, larger by bicubic interpolation."""
     if pixels_nhwc.shape[1:3] == (size_px, size_px):
         return pixels_nhwc
-    box = Image.Resampling.BOX
-    return np.stack([np.asarray(Image.fromarray(tile).resize((size_px, size_px), box)) for tile in pixels_nhwc])
+    method = Image.Resampling.BOX if size_px < pixels_nhwc.shape[1] else Image.Resampling.BICUBIC
+    return np.stack([np.asarray(Image.fromarray(tile).resize((size_px, size_px), method)) for tile in pixels_nhwc])

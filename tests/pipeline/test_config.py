@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import config as configs
+from pipeline import story
+from pipeline.steps import find
 from stages.contracts import UserError
 from stages.settings import external_paths
 
@@ -56,6 +58,39 @@ def test_an_unknown_key_stops_and_the_nearest_is_suggested(recipe: Path) -> None
 def test_an_unknown_key_of_a_named_selection_is_suggested_too(recipe: Path) -> None:
     write(recipe, "selections: {a: {neighbors: 5}}\n")
     with pytest.raises(UserError, match=r"did you mean 'neighbours'\?"):
+        configs.load(recipe)
+
+
+def test_an_unknown_key_of_a_network_of_the_benchmark_is_suggested_too(recipe: Path) -> None:
+    write(recipe, "benchmark: {networks: {convnet3: {widht: 5}}}\n")
+    with pytest.raises(UserError, match=r"unknown key 'benchmark.networks.convnet3.widht'; did you mean 'width'\?"):
+        configs.load(recipe)
+
+
+def test_a_network_of_the_benchmark_is_set_on_the_command_line(recipe: Path) -> None:
+    write(recipe, "benchmark: {networks: {convnet3: {steps: 600}, vit: {}}}\n")
+    found = configs.load(recipe, ["benchmark.networks.convnet3.width=8", "benchmark.networks.resnet18_grey.grey=true"])
+    networks = found.benchmark.networks
+    assert list(networks) == ["convnet3", "vit", "resnet18_grey"]
+    assert (networks["convnet3"].steps, networks["convnet3"].width) == (600, 8)
+    assert [one.network for one in networks.values()] == ["convnet3", "vit", "resnet18"]
+    assert networks["resnet18_grey"].grey and not networks["vit"].grey
+
+
+@pytest.mark.parametrize(
+    ("networks", "words"),
+    [
+        ("{mine: {steps: 3}}", "benchmark.networks.mine.network is required"),
+        ("{mine: {network: vgg19}}", "benchmark.networks.mine.network: Input should be 'convnet3'"),
+        ("{convnet3_soft: {}}", "convnet3_soft names another row of the results"),
+        ("{colour: {network: vit}}", "colour names another row"),
+        ("{resnet18: {width: 5}}", "resnet18 has one width"),
+        ("{}", "benchmark.networks"),
+    ],
+)
+def test_networks_that_cannot_be_are_explained(recipe: Path, networks: str, words: str) -> None:
+    write(recipe, f"benchmark: {{networks: {networks}}}\n")
+    with pytest.raises(UserError, match=words):
         configs.load(recipe)
 
 
@@ -129,6 +164,43 @@ def test_what_is_printed_reads_back_to_the_same(recipe: Path, tmp_path: Path) ->
 
 def test_outside_paths_are_known_by_their_type(recipe: Path) -> None:
     assert external_paths(configs.load(recipe).tiles) == {"source": recipe.parent / "tiles.parquet"}
+
+
+def test_paths_within_a_section_start_at_the_recipe_too(recipe: Path) -> None:
+    write(recipe, "embedding: {encoder: transformers, transformers: {folder: vit}}\n")
+    assert external_paths(configs.load(recipe).embedding) == {"transformers.folder": recipe.parent / "vit"}
+
+
+def test_an_unknown_key_within_a_section_is_suggested(recipe: Path) -> None:
+    write(recipe, "embedding: {encoder: timm, timm: {model: resnet18, wheights: x}}\n")
+    with pytest.raises(UserError, match=r"'embedding.timm.wheights'; did you mean 'weights'\?"):
+        configs.load(recipe)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "needs"),
+    [
+        ("judge", {"candidates", "tiles", "judge"}),
+        ("squeezenet", {"candidates", "tiles"}),
+        ("autoencoder", {"candidates", "tiles", "autoencoder"}),
+    ],
+)
+def test_the_embedding_needs_its_encoder_alone(recipe: Path, encoder: str, needs: set[str]) -> None:
+    steps = story.tell(configs.load(recipe, [f"embedding.encoder={encoder}"]))
+    assert set(find(steps, "embedding").needs) == needs
+
+
+def test_a_selection_with_soft_labels_needs_the_judge(recipe: Path) -> None:
+    write(recipe, "selections: {hard: {}, soft: {soft_labels: true}}\n")
+    steps = story.tell(configs.load(recipe))
+    assert "judge" in find(steps, "selection/soft").needs and "judge" not in find(steps, "selection/hard").needs
+
+
+def test_soft_labels_that_no_selection_makes_cannot_ship(recipe: Path) -> None:
+    write(recipe, "release: {selection: infomap_50, licence: CC-BY-4.0, contact: someone, soft_labels: true}\n")
+    with pytest.raises(UserError, match="selections.infomap_50.soft_labels is not"):
+        configs.load(recipe)
+    assert configs.load(recipe, ["selections.infomap_50.soft_labels=true"]).release
 
 
 def test_every_setting_says_what_it_means() -> None:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from textures import CLASSES, Serial, Threads, digests, kill_when, steps_saved, textured, write_tiles
 
-from stages import benchmark, images, models, store, tables
+from stages import agreement, benchmark, images, models, store, tables
 from stages.classify import metrics, networks
 from stages.contracts import Inputs, UserError
 
-SETTINGS = benchmark.BenchmarkSettings(
-    seeds=2,
+CONVNET3 = benchmark.TrainingSettings(
+    network="convnet3",
     image_px=16,
     width=8,
     steps=12,
@@ -21,10 +21,23 @@ SETTINGS = benchmark.BenchmarkSettings(
     evaluations=3,
     shift_px=1,
     precision="no",
+)
+SETTINGS = benchmark.BenchmarkSettings(
+    seeds=2,
+    networks={"convnet3": CONVNET3},
     colour_penalties=(0.1, 1.0),
     resamples=50,
     agreement_images=20,
 )
+
+
+def short(steps: int, **networks: dict[str, Any]) -> benchmark.BenchmarkSettings:
+    """One seed and so few steps; `networks` differ from ConvNet-3 as they say."""
+    of_all = CONVNET3.model_copy(update={"steps": steps})
+    named = {name: of_all.model_copy(update=changes) for name, changes in networks.items()} or {"convnet3": of_all}
+    return SETTINGS.model_copy(update={"seeds": 1, "networks": named})
+
+
 COUNTS = {"train": 18, "val": 9, "test": 9, "control": 6}
 FACTS = {
     "architecture": "resnet18",
@@ -91,7 +104,8 @@ def test_metrics_are_the_means_over_seeds_of_scikit_learns_on_the_predictions(ju
 
 def test_the_learning_rate_that_learns_is_chosen_on_val(judged: Path) -> None:
     facts = store.read_json(judged / "facts.json")
-    assert facts["convnet3"]["learning_rate"] == 3e-3 and len(facts["convnet3"]["val_loss_by_rate"]) == 2
+    told = facts["trainings"]["convnet3"]
+    assert told["learning_rate"] == 3e-3 and len(told["val_loss_by_rate"]) == 2
     assert facts["images"] == 12 and facts["per_class"] == dict.fromkeys(CLASSES, 4)
     curves = tables.read(judged / "curves.parquet", "curves")
     assert curves.groupby(["learning_rate", "seed"]).size().to_dict() == {
@@ -130,14 +144,14 @@ def choices(out: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     """What was decided before test tiles are read: curves, predictions on val, settings chosen."""
     found = tables.read(out / "predictions.parquet", "predictions").query("role == 'val'").reset_index(drop=True)
     facts = store.read_json(out / "facts.json")
-    return tables.read(out / "curves.parquet", "curves"), found, {key: facts[key] for key in ("convnet3", "colour")}
+    return tables.read(out / "curves.parquet", "curves"), found, {key: facts[key] for key in ("trainings", "colour")}
 
 
 @pytest.mark.parametrize("contestant", ["contestant", "tiles"])
 def test_test_and_control_tiles_change_no_training_and_no_choice(
     inputs: Inputs, tmp_path: Path, contestant: str
 ) -> None:
-    settings = SETTINGS.model_copy(update={"seeds": 1, "steps": 4})
+    settings = short(4)
     plain = run(tmp_path / "plain", inputs | {"contestant": inputs[contestant]}, settings=settings)
     for role in ("test", "control"):
         other = write_tiles(tmp_path / role, COUNTS, changed=(role,))
@@ -151,19 +165,77 @@ def test_test_and_control_tiles_change_no_training_and_no_choice(
 
 
 def test_of_tiles_with_roles_only_the_train_tiles_are_learnt_from(inputs: Inputs, tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"seeds": 1, "steps": 4})
+    settings = short(4)
     train = images.read(inputs["tiles"] / "images", role="train")
     images.write(tmp_path / "alone" / "images", images.make(train.pixels_nhwc, train.labels_n, CLASSES))
     alone = run(tmp_path / "a", inputs | {"contestant": tmp_path / "alone"}, settings=settings)
     whole = run(tmp_path / "b", inputs | {"contestant": inputs["tiles"]}, settings=settings)
-    assert digests(alone)["predictions.parquet"] == digests(whole)["predictions.parquet"]
+    found = tables.read(whole / "predictions.parquet", "predictions")
+    trained = found[~found["network"].isin(agreement.ROWS.values())].reset_index(drop=True)
+    pd.testing.assert_frame_equal(tables.read(alone / "predictions.parquet", "predictions"), trained)
+    assert len(trained) < len(found), "of all real tiles the judge has rows as well"
     assert store.read_json(whole / "facts.json")["images"] == 36
+
+
+def test_the_judge_is_a_row_of_all_real_tiles_as_it_is(inputs: Inputs, tmp_path: Path) -> None:
+    out = run(tmp_path / "out", inputs | {"contestant": inputs["tiles"]}, settings=short(2))
+    found = tables.read(out / "predictions.parquet", "predictions")
+    for name, row in agreement.ROWS.items():
+        network, facts = models.read_network(inputs["judge"] / name, networks.build)
+        for role in ("val", "test"):
+            tiles = images.read(inputs["tiles"] / "images", role=role)
+            with torch.no_grad():
+                logits = network(networks.normalise(tiles.pixels_nhwc, facts["mean"], facts["std"]))
+            told = found.query(f"network == '{row}' and role == @role")[["p0", "p1", "p2"]].to_numpy()
+            assert np.allclose(told, logits.double().softmax(1).numpy(), atol=1e-6)
+    rows = [row["name"] for row in store.read_json(out / "facts.json")["networks"]]
+    assert rows == ["convnet3", "colour", "judge", "judge_grey"] and {*rows} == {*store.read_json(out / "metrics.json")}
+
+
+def test_trainings_that_are_the_same_in_everything_are_done_once(inputs: Inputs, tmp_path: Path) -> None:
+    settings = short(3, first={}, twin={"learning_rates": (1e-5, 3e-3)}, grey={"grey": True}, wide={"width": 16})
+    out = run(tmp_path / "store" / "out.scratch", inputs, settings=settings)
+    trained = sorted(path.stem for path in store.work_folder(out).iterdir())
+    assert trained == [f"{n}-rate{r}-seed0" for n in ("first", "grey", "wide") for r in (0, 1)]
+    found = tables.read(out / "predictions.parquet", "predictions").drop(columns="seed")
+    of = {name: part.drop(columns="network").reset_index(drop=True) for name, part in found.groupby("network")}
+    assert of["twin"].equals(of["first"])
+    assert not of["grey"].equals(of["first"]) and not of["wide"].equals(of["first"])
+    told = store.read_json(out / "facts.json")
+    assert told["trainings"]["twin"]["val_loss_by_rate"] == told["trainings"]["first"]["val_loss_by_rate"][::-1]
+    assert [row["title"] for row in told["networks"][2:4]] == [
+        "ConvNet-3, width 8, 16 px, grey",
+        "ConvNet-3, width 16, 16 px",
+    ]
+
+
+def test_several_networks_see_tiles_at_sizes_of_their_own(inputs: Inputs, tmp_path: Path) -> None:
+    settings = short(
+        2, vit={"network": "vit", "width": 16}, deep={"network": "convnet5", "image_px": None}, convnet3={}
+    )
+    settings.networks["convnet3"] = settings.networks["convnet3"].model_copy(update={"image_px": 8})
+    out = run(tmp_path / "out", inputs, settings=settings)
+    rows = [(row["name"], row["title"]) for row in store.read_json(out / "facts.json")["networks"]]
+    assert rows == [
+        ("vit", "ViT, width 16, 16 px"),
+        ("deep", "ConvNet-5, width 8, 16 px"),
+        ("convnet3", "ConvNet-3, width 8, 8 px"),
+        ("colour", "colour only"),
+    ]
+    assert {*store.read_json(out / "metrics.json")} == {name for name, _ in rows}
+
+
+def test_a_training_that_comes_apart_says_which_and_what_to_do(inputs: Inputs, tmp_path: Path) -> None:
+    settings = short(6, wild={"learning_rates": (1.0,), "network": "vgg11", "width": 4, "norm": "batch"})
+    settings.networks["wild"] = settings.networks["wild"].model_copy(update={"learning_rates": (1e30,)})
+    with pytest.raises(UserError, match="wild-rate0-seed0.*learning rate"):
+        run(tmp_path / "out", inputs, settings=settings)
 
 
 CHILD = """
     import sys
     from pathlib import Path
-    from stages import benchmark, training
+    from stages import agreement, benchmark, training
     from textures import Serial
     training.SECONDS_BETWEEN_CHECKPOINTS = 0
     settings = benchmark.BenchmarkSettings.model_validate_json(sys.argv[1])
@@ -207,6 +279,6 @@ def test_a_contestant_of_one_class_or_of_other_classes_is_refused(inputs: Inputs
 def test_a_contestant_that_lacks_a_class_is_judged_all_the_same(inputs: Inputs, tmp_path: Path) -> None:
     pixels, labels, _ = textured(12, 1, 3)
     images.write(tmp_path / "two" / "images", images.make(pixels[labels < 2], labels[labels < 2], CLASSES))
-    settings = SETTINGS.model_copy(update={"seeds": 1, "steps": 2})
+    settings = short(2)
     out = run(tmp_path / "out", inputs | {"contestant": tmp_path / "two"}, settings=settings)
     assert store.read_json(out / "metrics.json")["colour"]["test"]["balanced_accuracy"]["value"] <= 2 / 3 + 1e-9

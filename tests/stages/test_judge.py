@@ -9,10 +9,12 @@ import torch
 from textures import Serial, Threads, digests, kill_when, steps_saved, write_tiles
 
 from stages import compute, images, judge, models, store, tables
-from stages.classify import networks, protocol
+from stages.classify import calibration, networks, protocol
 from stages.contracts import Interrupted
 
-SETTINGS = judge.JudgeSettings(steps=4, batch=12, learning_rate=3e-3, evaluations=2, shift_px=1, precision="no")
+SETTINGS = judge.JudgeSettings(
+    network="convnet3", width=8, steps=4, batch=12, learning_rate=3e-3, evaluations=2, shift_px=1, precision="no"
+)
 ALONE = SETTINGS.model_copy(update={"grey_twin": False})
 COUNTS = {"train": 18, "val": 9, "test": 9, "control": 6}
 
@@ -36,7 +38,16 @@ def judged(tmp_path_factory: pytest.TempPathFactory, tiles: Path) -> Path:
 def test_both_networks_can_be_read_back_with_what_is_promised(judged: Path) -> None:
     for name in ("colour", "grey"):
         network, facts = models.read_network(judged / name, networks.build)
-        assert {"architecture", "classes", "grey", "mean", "std", "size_px", "feature_dim"} <= facts.keys()
+        assert {
+            "architecture",
+            "classes",
+            "grey",
+            "mean",
+            "std",
+            "size_px",
+            "feature_dim",
+            "temperature",
+        } <= facts.keys()
         assert facts["grey"] == (name == "grey") and facts["size_px"] == 16
         assert network.features(torch.zeros(1, 3, 16, 16)).shape == (1, facts["feature_dim"])
     curves = tables.read(judged / "curves.parquet", "curves")
@@ -48,6 +59,8 @@ def test_the_weights_written_are_those_the_facts_speak_of(judged: Path, tiles: P
     network, facts = models.read_network(judged / "colour", networks.build)
     val = images.read(tiles / "images", role="val")
     p = protocol.probabilities(network, val.pixels_nhwc, facts["mean"], facts["std"], torch.device("cpu"))
+    best = calibration.fit_temperature(np.log(p), val.labels_n)
+    assert facts["temperature"] == pytest.approx(best) and 0.05 <= best <= 20
     told = store.read_json(judged / "facts.json")["networks"]["colour"]
     assert told["val"]["accuracy"] == pytest.approx((p.argmax(1) == val.labels_n).mean())
     curves = tables.read(judged / "curves.parquet", "curves").query("network == 'colour'").dropna(subset="val_loss")
