@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -48,6 +48,8 @@ class Config(Settings):
     """What is trained on every contestant, and how it is measured."""
     audit_images: AuditImagesSettings = AuditImagesSettings()
     """The privacy tests that need images alone."""
+    audited: Literal["all", "released"] = "all"
+    """Which selections are attacked: all, or the one that ships alone (with many tiles an audit takes minutes)."""
     release: ReleaseSettings | None = None
     """Which selection ships, under which licence; without this section the story ends before the release."""
 

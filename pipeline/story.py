@@ -40,7 +40,8 @@ def tell(config: Config) -> list[Step]:
     for name, condensed in config.condensations.items():
         steps.append(Step(f"condensation/{name}", condensation.run, condensed, {"tiles": "tiles", "judge": "judge"}))
     steps += _benchmarks(config)
-    for name in config.selections:
+    shipped = [config.release.selection] if config.release is not None else []
+    for name in config.selections if config.audited == "all" else shipped:
         needs = {"selection": f"selection/{name}", "candidates": "candidates", "tiles": "tiles"}
         steps.append(Step(f"audit_images/{name}", audit_images.run, config.audit_images, needs))
     if config.release is not None:

@@ -95,7 +95,7 @@ def run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int, eng
 def _run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int) -> None:
     from stages.privacy.reference import assemble
 
-    material = _read(inputs)
+    material = _read(inputs, seed)
     real_set = [material.train, material.control]
     groups = [s.table["group"].to_numpy(np.int64) for s in real_set]
     pixels_rhwc = np.concatenate([s.pixels_nhwc for s in real_set if len(s.table)])
@@ -115,12 +115,16 @@ def _run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int) ->
     store.write_json(out / "facts.json", facts)
 
 
-def _read(inputs: Inputs) -> Material:
-    """Read what is audited and what it is compared with; the role test is not touched."""
+def _read(inputs: Inputs, seed: int) -> Material:
+    """Read what is audited and what it is compared with; the role test is not touched.
+
+    Of the val tiles, the negative control, as many are taken as are audited: whole groups, by lot.
+    """
     released = images.read(inputs["selection"] / "images")
     candidates = images.read(inputs["candidates"] / "images")
     others = candidates.take(np.flatnonzero(~candidates.table["tile_id"].isin(released.table["tile_id"])))
     real = {role: images.read(inputs["tiles"] / "images", role=role) for role in ("train", "control", "val")}
+    real["val"] = _as_many(real["val"], len(released.table), streams.numpy_stream(seed, "audit_images", "hold-out"))
     material = Material(released, others, **real)
     if not len(material.train.table):
         raise UserError("The tiles hold no train role: there is nothing that could have been copied.")
@@ -131,6 +135,15 @@ def _read(inputs: Inputs) -> Material:
             "Run the audit on the tiles that the candidates were made from."
         )
     return material
+
+
+def _as_many(tiles: ImageSet, count: int, rng: np.random.Generator) -> ImageSet:
+    """The tiles of groups drawn by lot until there are `count`; the last group is cut, few tiles are taken whole."""
+    groups_n = tiles.table["group"].to_numpy(np.int64)
+    names = rng.permutation(np.unique(groups_n))
+    place = {group: number for number, group in enumerate(names.tolist())}
+    order_n = np.argsort([place[group] for group in groups_n.tolist()], kind="stable")
+    return tiles.take(np.sort(order_n[:count]))
 
 
 def _attack(

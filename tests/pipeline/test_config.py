@@ -219,3 +219,12 @@ def test_every_number_is_bounded() -> None:
             for kind in kinds:
                 if kind.get("type") in ("integer", "number") and not {"enum", "const"} & kind.keys():
                     assert bounds & kind.keys(), f"{name}.{key} has no bound"
+
+
+def test_audits_can_be_limited_to_the_selection_that_ships(recipe: Path) -> None:
+    shipping = "release: {selection: one, licence: CC-BY-4.0, contact: someone}\n"
+    write(recipe, "selections: {one: {}, two: {}}\n" + shipping)
+    audited = {"all": ["one", "two"], "released": ["one"]}
+    for setting, names in audited.items():
+        nodes = [step.node for step in story.tell(configs.load(recipe, [f"audited={setting}"]))]
+        assert [node for node in nodes if node.startswith("audit")] == [f"audit_images/{name}" for name in names]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stages import images, store
-from stages.audit_images import PRIVATE, AuditImagesSettings, run
+from stages.audit_images import PRIVATE, AuditImagesSettings, _as_many, run
 from stages.contracts import UserError
 from stages.images import ImageSet
 
@@ -133,3 +133,11 @@ def test_soft_labels_ask_for_a_review_and_are_told_as_not_tested(tmp_path: Path)
     assert (soft["verdict"], soft["soft_labels"]) == ("REVIEW", True)
     assert soft["reasons"] == [reason for reason in soft["reasons"] if "carries soft labels" in reason]
     assert "were not tried" in soft["not_tested"][-1] and soft["tests"] == hard["tests"]
+
+
+def test_the_negative_control_is_as_large_as_what_is_audited_and_of_whole_groups() -> None:
+    tiles = images.make(textures(60, seed=1, side=8), np.zeros(60), CLASSES[:1], {"group": np.repeat(np.arange(20), 3)})
+    few = _as_many(tiles, 12, np.random.default_rng(0))
+    assert few.table["group"].value_counts().tolist() == [3, 3, 3, 3]
+    assert _as_many(tiles, 12, np.random.default_rng(1)).table["group"].tolist() != few.table["group"].tolist()
+    assert len(_as_many(tiles, 100, np.random.default_rng(0)).table) == 60
