@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stages import images, sources, store
+from stages import images, store
 from stages.images import Pixels
-from stages.sources import Chunk
+from stages.sources.chunks import Chunk, fetch
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 """Formats that hold pictures and run nothing (Pillow would hand PostScript to another program)."""
@@ -40,7 +40,7 @@ DECODED = pa.schema(
         ("hint", pa.string()),
     ]
 )
-"""A decoded chunk: row of the source, what `rgb` found and its PNG, or why not; `hint` as in `sources.Found`."""
+"""A decoded chunk: row of the source, what `rgb` found and its PNG, or why not; `hint` as in `chunks.Found`."""
 
 
 class Wanted(NamedTuple):
@@ -58,9 +58,10 @@ class Refused(Exception):
     """Why a picture cannot be a tile, in a few words."""
 
 
-def rgb(content: bytes | None, wanted: Wanted) -> Pixels:
-    """The picture in `content` as h × w × 3 RGB, upright (EXIF orientation applied), on white where transparent.
+def rgb(content: bytes | Pixels | None, wanted: Wanted) -> Pixels:
+    """The picture in `content` (a file's bytes, or grey or RGB pixels) as h × w × 3 RGB.
 
+    Upright (EXIF orientation applied), on white where transparent.
     Resized to `wanted.size_px`: the mean over areas when it shrinks, bicubic when it grows.
 
     Raises:
@@ -69,12 +70,12 @@ def rgb(content: bytes | None, wanted: Wanted) -> Pixels:
     """
     if content is None:
         raise Refused("unreadable")
-    if not content:
+    if len(content) == 0:
         raise Refused("empty")
     with warnings.catch_warnings():  # Pillow warns of odd files; the checks here decide
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            with _opened(content) as image:
                 _check(image, wanted)
                 picture = _on_white(ImageOps.exif_transpose(image))
         except Refused:
@@ -86,6 +87,13 @@ def rgb(content: bytes | None, wanted: Wanted) -> Pixels:
         except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error … on damaged files
             raise Refused("damaged or truncated") from None
     return np.asarray(_sized(picture, wanted))
+
+
+def _opened(content: bytes | Pixels) -> Image.Image:
+    """Nothing but the head is read; pixels of one channel are grey."""
+    if not isinstance(content, bytes):
+        return Image.fromarray(content[..., 0] if content.shape[2:] == (1,) else content)
+    return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
 def _check(image: Image.Image, wanted: Wanted) -> None:
@@ -126,7 +134,7 @@ def _sized(picture: Image.Image, wanted: Wanted) -> Image.Image:
 def decode_chunk(chunk: Chunk, wanted: Wanted) -> dict[str, list[Any]]:
     """Decode a chunk: columns tile_id, width, height, grey, png, reason and hint, one entry for each of its images."""
     columns: dict[str, list[Any]] = {name: [] for name in DECODED.names if name != "row"}
-    for found in sources.fetch(chunk):
+    for found in fetch(chunk):
         values: dict[str, Any] = {"hint": found.hint}
         try:
             pixels_hwc = rgb(found.content, wanted)

@@ -27,6 +27,11 @@ def test_a_stage_stands_on_every_module_below_it() -> None:
     assert not any(name.startswith(("torch", "pipeline")) for name in found)
 
 
+def test_the_modules_inside_a_package_count_each_by_itself() -> None:
+    below = {f"stages.sources.{name}" for name in ("opening", "table", "chunks", "parquet", "folders", "medmnist")}
+    assert below | {"stages.sources", "stages.dividing", "stages.decoding"} <= seals.code_of("stages.tiles").keys()
+
+
 def test_imports_are_found_wherever_they_stand() -> None:
     source = "import stages.store\ndef f():\n    from stages import images\n    from stages.graph import knn\n"
     names = seals._imports(ast.parse(source), "stages")

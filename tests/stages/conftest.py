@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from made_tiles import as_parquet, rows
 
 from pipeline.engine import Serial
 from stages import autoencoder, candidates, compute, denoiser, images, store
@@ -165,3 +166,8 @@ def denoiser_settings() -> denoiser.DenoiserSettings:
 def candidates_settings() -> candidates.CandidatesSettings:
     """The chain's."""
     return CANDIDATES
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    return as_parquet(rows(), tmp_path / "in" / "tiles.parquet")
