@@ -65,10 +65,10 @@ LINE: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("solver", "steps", "near"),
     [
-        (DDIMScheduler(prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=True, **LINE), 500, 0.02),
-        (EulerDiscreteScheduler(prediction_type="v_prediction", **LINE), 500, 0.02),
-        (UniPCMultistepScheduler(prediction_type="v_prediction", **LINE), 100, 0.005),
-        (dpm_solver("cosine"), 100, 0.005),
+        (DDIMScheduler(prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=True, **LINE), 500, 0.006),
+        (EulerDiscreteScheduler(prediction_type="v_prediction", **LINE), 500, 0.006),
+        (UniPCMultistepScheduler(prediction_type="v_prediction", **LINE), 100, 0.0005),
+        (dpm_solver("cosine"), 100, 0.003),
     ],
     ids=["ddim", "euler", "unipc", "dpm-solver++"],
 )
