@@ -8,6 +8,7 @@ from pipeline import config as configs
 from stages.contracts import UserError
 from stages.settings import external_paths
 
+HERE = Path(__file__).parents[2]
 BASE = "tiles: {source: tiles.parquet}\nautoencoder: {mode: train}\n"
 
 
@@ -129,6 +130,11 @@ def test_what_is_printed_reads_back_to_the_same(recipe: Path, tmp_path: Path) ->
 
 def test_outside_paths_are_known_by_their_type(recipe: Path) -> None:
     assert external_paths(configs.load(recipe).tiles) == {"source": recipe.parent / "tiles.parquet"}
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "configs").glob("*.yaml")), ids=lambda path: str(path.stem))
+def test_every_recipe_that_ships_can_be_read(path: Path) -> None:
+    assert configs.load(path).denoiser.network in ("unet", "dit", "uvit")
 
 
 def test_every_setting_says_what_it_means() -> None:
