@@ -256,11 +256,11 @@ class Checkup:
         import torch
 
         from stages.diffusion.pipeline import decode_pixels
+        from stages.diffusion.views import at_once
 
         mean, std = self.autoencoder.mean_c.tolist(), self.autoencoder.std_c.tolist()
-        parts = [
-            decode_pixels(self.autoencoder.model, z, mean, std, self.side) for z in torch.split(z_nchw, FEATURE_BATCH)
-        ]
+        batch = at_once(self.side, FEATURE_BATCH)
+        parts = [decode_pixels(self.autoencoder.model, z, mean, std, self.side) for z in torch.split(z_nchw, batch)]
         return np.concatenate(parts)
 
     def page(self) -> npt.NDArray[np.uint8]:

@@ -11,6 +11,8 @@ from stages.contracts import UserError
 if TYPE_CHECKING:
     import torch
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
 
 class Autoencoder(NamedTuple):
     """An autoencoder and the scale of its latents."""
@@ -71,6 +73,12 @@ def read_vae(folder: Path) -> Any:
     config = folder / "config.json"
     if not config.exists():
         raise UserError(f"{folder} holds no config.json. Give a folder as diffusers' save_pretrained writes it.")
+    if not (folder / WEIGHTS).exists():
+        raise UserError(
+            f"{folder} holds no {WEIGHTS}. Pickled weights (.bin, .pt, .ckpt) run code when they are read, so they are "
+            "never read here. Where you trust them, convert them once: from_pretrained(folder, use_safetensors=False) "
+            "and then save_pretrained(new_folder), of the diffusers class that config.json names."
+        )
     name = store.read_json(config).get("_class_name")
     if name not in ("AutoencoderTiny", "AutoencoderKL", "AutoencoderDC"):
         raise UserError(f"{folder} holds a {name}; an AutoencoderTiny, AutoencoderKL or AutoencoderDC is wanted.")

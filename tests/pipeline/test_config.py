@@ -10,6 +10,7 @@ from pipeline.steps import find
 from stages.contracts import UserError
 from stages.settings import external_paths
 
+HERE = Path(__file__).parents[2]
 BASE = "tiles: {source: tiles.parquet}\nautoencoder: {mode: train}\n"
 
 
@@ -201,6 +202,11 @@ def test_soft_labels_that_no_selection_makes_cannot_ship(recipe: Path) -> None:
     with pytest.raises(UserError, match="selections.infomap_50.soft_labels is not"):
         configs.load(recipe)
     assert configs.load(recipe, ["selections.infomap_50.soft_labels=true"]).release
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "configs").glob("*.yaml")), ids=lambda path: str(path.stem))
+def test_every_recipe_that_ships_can_be_read(path: Path) -> None:
+    assert configs.load(path).denoiser.network in ("unet", "dit", "uvit")
 
 
 def test_every_setting_says_what_it_means() -> None:

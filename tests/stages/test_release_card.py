@@ -38,6 +38,20 @@ def test_the_card_tells_the_verdict_the_numbers_and_what_is_missing(story: dict[
     assert not re.search(r"\n\n\n|[ \t]\n|\{\{|\{%", text)
 
 
+def test_the_card_tells_the_kind_of_denoiser_and_where_the_autoencoder_is_from(
+    story: dict[str, Path], tmp_path: Path
+) -> None:
+    origin = "stabilityai/sd-vae-ft-mse, commit 31f26fdeee1355a5c34592e401dd41e45d25a493"
+    extra = {name: tmp_path / name for name in ("denoiser", "autoencoder")}
+    store.write_json(extra["denoiser"] / "facts.json", {"network": "U-ViT"})
+    store.write_json(extra["autoencoder"] / "facts.json", {"mode": "folder", "origin": origin})
+    shipped = make(story | extra, tmp_path / "out")
+    text = (shipped / "README.md").read_text()
+    assert "(a class-conditional latent diffusion model, its denoiser a U-ViT) was trained" in text
+    assert f"given, and taken as it is; origin {origin}." in text
+    assert release_check.verify(shipped) == []
+
+
 def test_tables_of_the_card_are_whole(story: dict[str, Path], tmp_path: Path) -> None:
     extra = {f"benchmark/{name}": write_benchmark(tmp_path / name, 0.7) for name in ("all_real", "infomap_6")}
     text = (make(story | extra, tmp_path / "out") / "README.md").read_text()
