@@ -197,8 +197,8 @@ JUDGE = {"architecture": "convnet3", "classes": CLASSES, "grey": False, "mean": 
 
 
 def lay_judge(inputs: dict[str, Path], facts: dict[str, object] | None = None) -> dict[str, Path]:
-    """A judge of tiles at 16 px (the candidates have 8) that is not at all sure."""
-    facts = JUDGE | {"size_px": 16, "width": 4, "feature_dim": 16, "temperature": 0.25} | (facts or {})
+    """A judge of tiles at 8 px, with random weights."""
+    facts = JUDGE | {"size_px": 8, "width": 4, "feature_dim": 4, "temperature": 0.25} | (facts or {})
     folder = inputs["candidates"].with_name("judge")
     network = networks.build_seeded(facts, torch.Generator().manual_seed(1))
     models.write_network(folder / "colour", network, facts)
@@ -207,13 +207,15 @@ def lay_judge(inputs: dict[str, Path], facts: dict[str, object] | None = None) -
 
 def test_soft_labels_are_the_judges_softmax_at_its_temperature(tmp_path: Path) -> None:
     candidates, x_nd, _ = candidates_of(np.random.default_rng(13))
+    doubled_nhwc = candidates.pixels_nhwc.repeat(2, 1).repeat(2, 2)  # 16 px; the judge takes 8
+    candidates = images.make(doubled_nhwc, candidates.labels_n, CLASSES, {"index": candidates.table["index"]})
     inputs = lay_judge(lay(tmp_path, candidates, x_nd))
     out = select(inputs, tmp_path / "out", SETTINGS.model_copy(update={"soft_labels": True}))
     kept = images.read(out / "images")
     found_nk = kept.table[["p0", "p1"]].to_numpy()
     assert found_nk.dtype == np.float64 and "p2" not in kept.table
     network, _ = models.read_network(inputs["judge"] / "colour", networks.build)
-    img_nhwc = (kept.pixels_nhwc.repeat(2, 1).repeat(2, 2) / 255.0 - JUDGE["mean"]) / JUDGE["std"]
+    img_nhwc = (kept.pixels_nhwc[:, ::2, ::2] / 255.0 - JUDGE["mean"]) / JUDGE["std"]
     logits_nk = network(torch.from_numpy(img_nhwc).permute(0, 3, 1, 2).float()).double()
     np.testing.assert_allclose(found_nk, (logits_nk / 0.25).softmax(1), atol=2e-4)
     np.testing.assert_allclose(found_nk.sum(1), 1, atol=1e-12)
