@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -19,7 +19,7 @@ from stages.embedding import EmbeddingSettings
 from stages.judge import JudgeSettings
 from stages.release import ReleaseSettings
 from stages.selection import SelectionSettings
-from stages.settings import Name, Settings, is_external
+from stages.settings import SCHEME, Name, Settings, is_external
 from stages.tiles import TilesSettings
 
 
@@ -48,6 +48,8 @@ class Config(Settings):
     """What is trained on every contestant, and how it is measured."""
     audit_images: AuditImagesSettings = AuditImagesSettings()
     """The privacy tests that need images alone."""
+    audited: Literal["all", "released"] = "all"
+    """Which selections are attacked: all, or the one that ships alone (with many tiles an audit takes minutes)."""
     release: ReleaseSettings | None = None
     """Which selection ships, under which licence; without this section the story ends before the release."""
 
@@ -80,6 +82,11 @@ def check_names(config: Config) -> None:
     if config.release and config.release.selection not in config.selections:
         raise UserError(
             f"release.selection is {config.release.selection!r}, but the selections are {sorted(config.selections)}."
+        )
+    if config.release and config.release.soft_labels and not config.selections[config.release.selection].soft_labels:
+        raise UserError(
+            f"release.soft_labels is set, but selections.{config.release.selection}.soft_labels is not: the selection "
+            "has none to ship. Set both, or neither."
         )
 
 
@@ -139,7 +146,7 @@ def anchored(raw: dict[str, Any], model: type[BaseModel], folder: Path) -> dict[
         field = model.model_fields.get(key)
         if field is None or value is None:
             continue
-        if isinstance(value, str) and is_external(field.annotation, field.metadata):
+        if isinstance(value, str) and SCHEME not in value and is_external(field.annotation, field.metadata):
             result[key] = str(folder / Path(value).expanduser())
         for inner in _models(field.annotation):
             if isinstance(value, dict) and get_origin(field.annotation) is dict:

@@ -163,6 +163,8 @@ def made(results: Results) -> Made | None:
         notes.append(f"{of_tiles['left_out']} tiles of the source play no role here and were left out.")
     if of_tiles.get("roles"):
         notes.append(f"Roles were {of_tiles['roles']}, by group: no group has tiles in two roles.")
+    if of_tiles.get("drawn_from_train"):
+        notes.append(f"The source has no {' or '.join(of_tiles['drawn_from_train'])}: drawn from its train groups.")
     return Made(classes, roles, int(of_tiles["size_px"]), of_tiles.get("colour") == "grey", notes)
 
 

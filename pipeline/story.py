@@ -29,21 +29,30 @@ def tell(config: Config) -> list[Step]:
             "embedding",
             embedding.run,
             config.embedding,
-            {"candidates": "candidates", "tiles": "tiles", config.embedding.encoder: config.embedding.encoder},
+            {"candidates": "candidates", "tiles": "tiles"} | _encoder(config),
         ),
     ]
     for name, selected in config.selections.items():
         needs = {"embedding": "embedding", "candidates": "candidates"}
+        if selected.soft_labels:
+            needs["judge"] = "judge"
         steps.append(Step(f"selection/{name}", selection.run, selected, needs))
     for name, condensed in config.condensations.items():
         steps.append(Step(f"condensation/{name}", condensation.run, condensed, {"tiles": "tiles", "judge": "judge"}))
     steps += _benchmarks(config)
-    for name in config.selections:
+    shipped = [config.release.selection] if config.release is not None else []
+    for name in config.selections if config.audited == "all" else shipped:
         needs = {"selection": f"selection/{name}", "candidates": "candidates", "tiles": "tiles"}
         steps.append(Step(f"audit_images/{name}", audit_images.run, config.audit_images, needs))
     if config.release is not None:
         steps.append(_release(config))
     return steps
+
+
+def _encoder(config: Config) -> dict[str, str]:
+    """The encoder among the steps; those that ship or are brought are none of them."""
+    name = config.embedding.encoder
+    return {name: name} if name in ("judge", "autoencoder") else {}
 
 
 def contestants(config: Config) -> dict[str, str]:

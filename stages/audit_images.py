@@ -95,7 +95,7 @@ def run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int, eng
 def _run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int) -> None:
     from stages.privacy.reference import assemble
 
-    material = _read(inputs)
+    material = _read(inputs, seed)
     real_set = [material.train, material.control]
     groups = [s.table["group"].to_numpy(np.int64) for s in real_set]
     pixels_rhwc = np.concatenate([s.pixels_nhwc for s in real_set if len(s.table)])
@@ -107,7 +107,7 @@ def _run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int) ->
         raise UserError(f"The tiles cannot serve as reference of an audit: {error}.") from error
     near = {name: reference.nearness(getattr(material, name).pixels_nhwc) for name in ("released", "others")}
     found = _attack(settings, material, reference, near, seed)
-    verdict = _judge(settings, found, reference, len(material.released.table))
+    verdict = _judge(settings, found, reference, material.released)
     store.write_json(out / "audit.json", _audit(settings, found, reference, verdict, material))
     _write_distances(out / "distances.parquet", material, reference, near)
     _write_pairs(out / "pairs.png", settings.pairs, material.released, pixels_rhwc, reference, near["released"])
@@ -115,12 +115,16 @@ def _run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int) ->
     store.write_json(out / "facts.json", facts)
 
 
-def _read(inputs: Inputs) -> Material:
-    """Read what is audited and what it is compared with; the role test is not touched."""
+def _read(inputs: Inputs, seed: int) -> Material:
+    """Read what is audited and what it is compared with; the role test is not touched.
+
+    Of the val tiles, the negative control, as many are taken as are audited: whole groups, by lot.
+    """
     released = images.read(inputs["selection"] / "images")
     candidates = images.read(inputs["candidates"] / "images")
     others = candidates.take(np.flatnonzero(~candidates.table["tile_id"].isin(released.table["tile_id"])))
     real = {role: images.read(inputs["tiles"] / "images", role=role) for role in ("train", "control", "val")}
+    real["val"] = _as_many(real["val"], len(released.table), streams.numpy_stream(seed, "audit_images", "hold-out"))
     material = Material(released, others, **real)
     if not len(material.train.table):
         raise UserError("The tiles hold no train role: there is nothing that could have been copied.")
@@ -131,6 +135,15 @@ def _read(inputs: Inputs) -> Material:
             "Run the audit on the tiles that the candidates were made from."
         )
     return material
+
+
+def _as_many(tiles: ImageSet, count: int, rng: np.random.Generator) -> ImageSet:
+    """The tiles of groups drawn by lot until there are `count`; the last group is cut, few tiles are taken whole."""
+    groups_n = tiles.table["group"].to_numpy(np.int64)
+    names = rng.permutation(np.unique(groups_n))
+    place = {group: number for number, group in enumerate(names.tolist())}
+    order_n = np.argsort([place[group] for group in groups_n.tolist()], kind="stable")
+    return tiles.take(np.sort(order_n[:count]))
 
 
 def _attack(
@@ -213,7 +226,7 @@ def _power(
     )
 
 
-def _judge(settings: AuditImagesSettings, found: Findings, reference: "Reference", audited: int) -> "Verdict":
+def _judge(settings: AuditImagesSettings, found: Findings, reference: "Reference", released: ImageSet) -> "Verdict":
     """Collect the evidence and read the table of rules."""
     from stages.privacy.battery import HARD, SOFT
     from stages.privacy.verdict import Evidence, Limits, verdict
@@ -222,6 +235,7 @@ def _judge(settings: AuditImagesSettings, found: Findings, reference: "Reference
         return tuple(name for name in names if adjusted.get(name, 1.0) <= settings.level)
 
     hard, (control, unmatched) = failed(found.adjusted, HARD), _control(reference.real)
+    audited = len(released.table)
     evidence: Evidence = Evidence(
         audited=audited,
         exact_copies=round(found.released["exact_copies"].value * audited),
@@ -235,11 +249,17 @@ def _judge(settings: AuditImagesSettings, found: Findings, reference: "Reference
         unmatched=unmatched,
         power=found.power.alarm.value,
         false_alarms=failed(found.hold_out_adjusted, HARD),
+        soft_labels=_carries_soft_labels(released),
     )
     limits = Limits(
         settings.least_tiles_for_go, settings.least_control_groups, settings.least_power, settings.most_twins
     )
     return verdict(evidence, limits)
+
+
+def _carries_soft_labels(released: ImageSet) -> bool:
+    """Whether the selection has a probability for each class beside every tile."""
+    return "p0" in released.table
 
 
 def _control(real: "Real") -> tuple[int, int]:
@@ -290,7 +310,8 @@ def _audit(
         "control": _told_control(found, reference, settings),
         "thresholds": _thresholds(settings, reference, audited),
         "method": wording.METHOD,
-        "not_tested": list(wording.NOT_TESTED),
+        "not_tested": wording.not_tested(_carries_soft_labels(material.released)),
+        "soft_labels": _carries_soft_labels(material.released),
     }
 
 

@@ -3,13 +3,14 @@
 Shapes: `latents_vnchw` v dihedral views of n train tiles, normalised; `tiles_nchw` uint8 RGB.
 """
 
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from stages import compute, images, models, progress, store
+from stages import compute, hub, images, models, progress, store
 from stages.contracts import Engine, Inputs, UserError
 from stages.settings import InputPath, Settings
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-BATCH = 64
+log = logging.getLogger(__name__)
+
+MEASURED = 64  # tiles behind a PSNR
 SHOWN = 10
 
 
@@ -29,15 +32,19 @@ class AutoencoderSettings(Settings):
     private denoiser stand on an autoencoder that never saw a private tile."""
     folder: InputPath | None = None
     """A diffusers folder (AutoencoderDC, AutoencoderTiny or AutoencoderKL); for `folder` and `finetune`."""
+    hub: str | None = Field(None, pattern=r"^[^/@\s]+/[^/@\s]+(@[^@\s]+)?$")
+    """Instead of a folder, the name of one on the Hugging Face hub, such as stabilityai/sd-vae-ft-mse, with @ and a
+    revision if one is meant. Taken from this machine's cache, or fetched; nothing else here ever goes online."""
     scale: Literal["folder", "own"] = "folder"
     """Mean and spread of the latents: `folder` as the given folder's latents.json says (public data), `own` as this
-    run's train tiles say. `train` and `finetune` always measure their own."""
+    run's train tiles say. `train`, `finetune` and a model from the hub without latents.json always measure their own:
+    two numbers for each latent channel that come from private tiles."""
     views: Literal[1, 2, 4, 8] = 8
     """Turns and mirrors of each tile that are cached."""
     multiple: int = Field(4, ge=1, le=64)
     """Tiles are mirrored at the border until the latent's side is a multiple of this; 4 lets a denoiser halve twice."""
-    downsampling: Literal[4, 8] = 4
-    """Side of a tile over side of its latent; for `train`."""
+    downsampling: Literal[2, 4, 8] = 4
+    """Side of a tile over side of its latent; 2 suits tiles of 28 px; for `train`."""
     latent_channels: int = Field(4, ge=1, le=64)
     """Channels of a latent; for `train`."""
     width: int = Field(128, ge=64, le=1024, multiple_of=16)
@@ -61,11 +68,15 @@ class AutoencoderSettings(Settings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "AutoencoderSettings":
-        if self.mode != "train" and self.folder is None:
-            raise ValueError(f"mode {self.mode!r} needs `folder`, a diffusers autoencoder; or set mode to 'train'")
-        if self.mode == "train" and self.folder is not None:
+        given = [value for value in (self.folder, self.hub) if value is not None]
+        if self.mode != "train" and len(given) != 1:
             raise ValueError(
-                "mode 'train' starts afresh and takes no `folder`; set mode to 'finetune' to go on from it"
+                f"mode {self.mode!r} needs either `folder`, a diffusers autoencoder, or `hub`, the name of one; "
+                "or set mode to 'train'"
+            )
+        if self.mode == "train" and given:
+            raise ValueError(
+                "mode 'train' starts afresh and takes no `folder` or `hub`; set mode to 'finetune' to go on from one"
             )
         if self.width % self.latent_channels:
             raise ValueError(f"latent_channels {self.latent_channels} must divide width {self.width}")
@@ -79,17 +90,18 @@ def run(settings: AutoencoderSettings, inputs: Inputs, out: Path, seed: int, eng
     train = images.read(inputs["tiles"] / "images", role="train")
     if not len(train.table):
         raise UserError("The tiles hold no train tile, and the autoencoder works on those. Look at `tiles.roles`.")
+    given = None if settings.mode == "train" else _given(settings)
     curves = None
-    if settings.mode == "folder":
-        vae = models.read_vae(_given(settings))
+    if given is not None and settings.mode == "folder":
+        vae = models.read_vae(given.folder)
     else:
-        vae, curves = _train(settings, train, out, seed)
+        vae, curves = _train(settings, given, train, out, seed)
     device = compute.device()
     vae = vae.to(device)
     side = _padded(settings, vae, train.pixels_nhwc)
     bf16 = settings.precision == "bf16" and compute.fast_bf16()
     raw_vnchw = torch.stack([_encode(vae, train.pixels_nhwc, side, number, bf16) for number in range(settings.views)])
-    mean_c, std_c, measured_on = _scale(settings, raw_vnchw)
+    mean_c, std_c, measured_on = _scale(settings, given, raw_vnchw)
     shape = (1, 1, -1, 1, 1)
     latents_vnchw = ((raw_vnchw - mean_c.view(shape)) / std_c.view(shape)).half()
     models.write_autoencoder(out / "vae", models.Autoencoder(vae.cpu(), mean_c, std_c, measured_on))
@@ -103,6 +115,7 @@ def run(settings: AutoencoderSettings, inputs: Inputs, out: Path, seed: int, eng
             "mode": settings.mode,
             "scale_measured_on": measured_on,
             "class": type(vae).__name__,
+            **({"origin": given.origin} if given is not None and given.origin else {}),
             "parameters": sum(weight.numel() for weight in vae.parameters()),
             "latent_shape": list(latents_vnchw.shape[2:]),
             "views": settings.views,
@@ -114,10 +127,21 @@ def run(settings: AutoencoderSettings, inputs: Inputs, out: Path, seed: int, eng
     )
 
 
-def _given(settings: AutoencoderSettings) -> Path:
-    """The folder the settings name (their validator has seen to it that they do)."""
+class _Given(NamedTuple):
+    """The autoencoder the settings name."""
+
+    folder: Path
+    origin: str
+    """Its name and commit on the hub; empty for a folder, which has no name that may be told."""
+
+
+def _given(settings: AutoencoderSettings) -> _Given:
+    """The folder the settings name, or the one behind a name on the hub; their validator has seen to it that one is."""
+    if settings.hub is not None:
+        folder, commit = hub.folder_of(settings.hub)
+        return _Given(folder, f"{settings.hub.partition('@')[0]}, commit {commit}")
     assert settings.folder is not None
-    return settings.folder
+    return _Given(settings.folder, "")
 
 
 def _factor(vae: Any) -> int:
@@ -148,35 +172,39 @@ def _encode(vae: Any, pixels_nhwc: images.Pixels, side: int, number: int, bf16: 
     import torch
 
     from stages.diffusion import autoencoder as science
-    from stages.diffusion.views import pad, view
+    from stages.diffusion.views import at_once, pad, view
 
-    starts = range(0, len(pixels_nhwc), BATCH)
+    batch = at_once(side)
+    starts = range(0, len(pixels_nhwc), batch)
     parts = []
     for start in progress.track(starts, f"latents, view {number + 1}", unit="batch"):
-        img_bchw = science.to_float(_tensor(pixels_nhwc[start : start + BATCH])).to(vae.device)
+        img_bchw = science.to_float(_tensor(pixels_nhwc[start : start + batch])).to(vae.device)
         with torch.autocast(vae.device.type, torch.bfloat16, enabled=bf16):
             parts.append(science.encode(vae, view(pad(img_bchw, side), number)).float().cpu())
     return torch.cat(parts)
 
 
-def _scale(settings: AutoencoderSettings, raw_vnchw: "Tensor") -> "tuple[Tensor, Tensor, str]":
+def _scale(settings: AutoencoderSettings, given: _Given | None, raw_vnchw: "Tensor") -> "tuple[Tensor, Tensor, str]":
     """Mean and spread of each latent channel, and on what they were measured."""
     from stages.diffusion.autoencoder import latent_scale
 
-    if settings.mode == "folder" and settings.scale == "folder":
-        folder = _given(settings)
-        if not (folder / "latents.json").exists():
+    if given is not None and settings.mode == "folder" and settings.scale == "folder":
+        if (given.folder / "latents.json").exists():
+            told = models.read_autoencoder(given.folder)
+            return told.mean_c, told.std_c, told.measured_on
+        if not given.origin:
             raise UserError(
-                f"{folder} holds no latents.json with the scale of its latents. Set autoencoder.scale to own, and it "
-                "is measured on this run's train tiles."
+                f"{given.folder} holds no latents.json with the scale of its latents. Set autoencoder.scale to own, "
+                "and it is measured on this run's train tiles."
             )
-        given = models.read_autoencoder(folder)
-        return given.mean_c, given.std_c, given.measured_on
+        log.info("%s tells no scale of its latents; it is measured on this run's train tiles", settings.hub)
     mean_c, std_c = latent_scale(raw_vnchw.flatten(0, 1))
     return mean_c, std_c, "the run's own train tiles"
 
 
-def _train(settings: AutoencoderSettings, train: images.ImageSet, out: Path, seed: int) -> "tuple[Any, pd.DataFrame]":
+def _train(
+    settings: AutoencoderSettings, given: _Given | None, train: images.ImageSet, out: Path, seed: int
+) -> "tuple[Any, pd.DataFrame]":
     """Train or fine-tune on the train tiles, classes weighted equally; returns the model and its curves."""
     import torch
 
@@ -186,9 +214,11 @@ def _train(settings: AutoencoderSettings, train: images.ImageSet, out: Path, see
     from stages.diffusion.views import pad
     from stages.streams import torch_stream
 
-    vae = models.read_vae(_given(settings)).requires_grad_(True) if settings.folder else _untrained(settings, seed)
+    vae = models.read_vae(given.folder).requires_grad_(True) if given is not None else _untrained(settings, seed)
     if type(vae).__name__ == "AutoencoderKL":
-        raise UserError(f"An AutoencoderKL cannot be fine-tuned here ({settings.folder}); take it as it is.")
+        raise UserError(
+            "An AutoencoderKL cannot be fine-tuned here; set autoencoder.mode to folder and take it as it is."
+        )
     recipe = science.Recipe(
         steps=settings.steps,
         batch=settings.batch,
@@ -229,18 +259,23 @@ def _untrained(settings: AutoencoderSettings, seed: int) -> Any:
 
 def _reconstruct(vae: Any, train: images.ImageSet, tiles: Path, side: int, out: Path) -> dict[str, float]:
     """Draw real tiles above their reconstructions; mean PSNR in dB on train and on val tiles."""
+    import torch
+
     from stages.diffusion import autoencoder as science
-    from stages.diffusion.views import crop, pad, sheet
+    from stages.diffusion.views import at_once, crop, pad, sheet
+
+    batch = at_once(side)
 
     def through(pixels_nhwc: images.Pixels) -> "tuple[Tensor, Tensor]":
         img_bchw = science.to_float(_tensor(pixels_nhwc))
-        return img_bchw, crop(science.decode(vae, science.encode(vae, pad(img_bchw, side))), img_bchw.shape[2])
+        parts = [science.decode(vae, science.encode(vae, pad(part, side))) for part in torch.split(img_bchw, batch)]
+        return img_bchw, crop(torch.cat(parts), img_bchw.shape[2])
 
     quality: dict[str, float] = {}
     for role, some in (("train", train), ("val", images.read(tiles / "images", role="val"))):
         if not len(some.table):
             continue
-        few = some.take(np.linspace(0, len(some.table) - 1, min(BATCH, len(some.table))).astype(np.int64))
+        few = some.take(np.linspace(0, len(some.table) - 1, min(MEASURED, len(some.table))).astype(np.int64))
         real_bchw, again_bchw = through(few.pixels_nhwc)
         quality[role] = float(science.psnr(real_bchw, again_bchw.clamp(-1, 1)).mean())
     shown = few.take(np.linspace(0, len(few.table) - 1, min(SHOWN, len(few.table))).astype(np.int64))

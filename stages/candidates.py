@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from stages import compute, images, models, progress, store
+from stages import compute, denoiser_networks, images, models, progress, store
 from stages.contracts import Engine, Inputs, Interrupted, UserError
 from stages.settings import Settings
 
@@ -74,16 +74,13 @@ def save_pipeline(
     folder: Path, settings: CandidatesSettings, inputs: Inputs, classes: Sequence[str], noise: Any, size_px: int
 ) -> None:
     """Write autoencoder, denoiser and solver as a diffusers pipeline, with the code that runs it."""
-    from diffusers import UNet2DModel
-
     from stages.diffusion import pipeline
     from stages.diffusion.schedule import dpm_solver
 
     autoencoder = models.read_autoencoder(inputs["autoencoder"] / "vae")
-    unet = UNet2DModel.from_pretrained(inputs["denoiser"] / "unet", local_files_only=True, use_safetensors=True)
     whole = pipeline.TilePipeline(
         autoencoder.model,
-        unet,
+        denoiser_networks.read(inputs["denoiser"] / "network"),
         dpm_solver(noise),
         autoencoder.mean_c.tolist(),
         autoencoder.std_c.tolist(),
@@ -94,6 +91,7 @@ def save_pipeline(
     )
     models.write_pretrained(folder, whole)
     store.write_bytes(folder / "pipeline.py", Path(pipeline.__file__).read_bytes())
+    denoiser_networks.write_code(folder, "denoiser")
 
 
 def _all_chunks(out: Path, engine: Engine, chunks: list[list[Candidate]], seed: int) -> images.Pixels:
@@ -103,7 +101,7 @@ def _all_chunks(out: Path, engine: Engine, chunks: list[list[Candidate]], seed: 
     work = store.work_folder(out)
     paths = [work / f"chunk-{number:06d}.safetensors" for number in range(len(chunks))]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
-    digest = store.digest_file(out / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors")
+    digest = store.digest_file(out / "pipeline" / "denoiser" / "diffusion_pytorch_model.safetensors")
     sample = functools.partial(sample_chunk, out / "pipeline", digest, seed)
     results = engine.map(sample, [chunks[number] for number in missing])
     done = len(paths) - len(missing)
@@ -127,12 +125,23 @@ def sample_chunk(folder: Path, digest: str, seed: int, chunk: list[Candidate]) -
 
 @compute.loaded_once
 def _pipeline(folder: Path, digest: str) -> Any:
-    """The pipeline in `folder`, read once per process; the digest of its weights tells one from the next."""
+    """The pipeline in `folder`, read once per process; the digest of its weights tells one from the next.
+
+    Built from its parts, so that no code that lies beside weights is run.
+    """
+    from diffusers import DPMSolverMultistepScheduler
+
     from stages.diffusion.pipeline import TilePipeline
 
     with models.quiet_diffusers():
-        whole = TilePipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    return whole.to(compute.device())
+        parts = {
+            "vae": models.read_vae(folder / "vae"),
+            "denoiser": denoiser_networks.read(folder / "denoiser"),
+            "scheduler": DPMSolverMultistepScheduler.from_pretrained(folder / "scheduler", local_files_only=True),
+        }
+    index = store.read_json(folder / "model_index.json")
+    told = {key: value for key, value in index.items() if key not in parts and not key.startswith("_")}
+    return TilePipeline(**parts, **told).to(compute.device())
 
 
 def contact_sheet(pixels_nhwc: images.Pixels, settings: CandidatesSettings, classes: int) -> npt.NDArray[np.uint8]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from stages import compute, images, models, store
+from stages import compute, denoiser_networks, images, models, store
 from stages.contracts import Engine, Inputs, UserError
+from stages.denoiser_networks import DiTSettings, UNetSettings, UViTSettings
 from stages.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,18 +32,14 @@ FEATURE_BATCH = 50
 class DenoiserSettings(Settings):
     """The network, its training, and its check-ups."""
 
-    widths: tuple[int, ...] = (64, 128, 192)
-    """Channels of each level, from the latent's resolution downwards; each level halves the side."""
-    layers: int = Field(1, ge=1, le=8)
-    """Residual blocks per level."""
-    attention: tuple[bool, ...] = (False, False, False)
-    """For each level, whether self-attention follows its blocks."""
-    middle_attention: bool = True
-    """Whether self-attention stands between the way down and the way up."""
-    norm_groups: int = Field(8, ge=1, le=64)
-    """Groups of every group normalisation; divides every width."""
-    head_width: int = Field(32, ge=1, le=512)
-    """Channels per attention head."""
+    network: Literal["unet", "dit", "uvit"] = "unet"
+    """Which network predicts; its own settings stand below under its name."""
+    unet: UNetSettings = UNetSettings()
+    """Sizes of the UNet."""
+    dit: DiTSettings = DiTSettings()
+    """Sizes of the DiT."""
+    uvit: UViTSettings = UViTSettings()
+    """Sizes of the U-ViT."""
     noise: Literal["cosine", "scaled_linear"] = "cosine"
     """Noise schedule; both end in pure noise."""
     steps: int = Field(2600, ge=1, le=10_000_000)
@@ -80,14 +77,6 @@ class DenoiserSettings(Settings):
     tensorboard: bool = True
     """Whether curves and samples are also logged for TensorBoard, beside the result."""
 
-    @model_validator(mode="after")
-    def _levels_agree(self) -> "DenoiserSettings":
-        if len(self.attention) != len(self.widths):
-            raise ValueError(f"{len(self.widths)} widths need {len(self.widths)} attention flags: {self.attention}")
-        if any(width % self.norm_groups for width in self.widths):
-            raise ValueError(f"widths {self.widths} must be multiples of norm_groups {self.norm_groups}")
-        return self
-
 
 def run(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
     """Train, in one process or several, check up, and write the averaged weights."""
@@ -121,7 +110,7 @@ def train(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int) -> N
     board.close()
     if not accelerator.is_main_process:
         return
-    models.write_pretrained(out / "unet", learner.ema.network)
+    models.write_pretrained(out / "network", learner.ema.network)
     curves.to_parquet(out / "curves.parquet", index=False)
     store.write_bytes(out / "samples.png", images.png(checkup.page(), level=6))
     seen = curves.dropna(subset="kid") if "kid" in curves else curves[:0]
@@ -134,11 +123,12 @@ def train(settings: DenoiserSettings, inputs: Inputs, out: Path, seed: int) -> N
         out / "facts.json",
         {
             "classes": list(classes),
+            "network": denoiser_networks.NAMES[settings.network],
             "null_class": len(classes),
             "latent_shape": list(learner.latents_vnchw.shape[2:]),
             "noise": settings.noise,
             "bf16": accelerator.mixed_precision == "bf16",
-            "parameters": sum(weight.numel() for weight in learner.unet.parameters()),
+            "parameters": sum(weight.numel() for weight in learner.network.parameters()),
             "kid": {str(k): value for k, value in kids.items()},
             "kid_floor": floor,
             "kid_images": [settings.checkup_images, len(checkup.real_nd)],
@@ -171,7 +161,6 @@ def _learner(
     """The untrained denoiser with its data."""
     import torch
 
-    from stages.diffusion import unet
     from stages.diffusion.learner import Learner
     from stages.streams import torch_stream
 
@@ -184,17 +173,8 @@ def _learner(
         raise UserError(f"batch {settings.batch} cannot be shared by {accelerator.num_processes} processes evenly")
     latents_vnchw = store.read_tensors(inputs["autoencoder"] / "latents.safetensors")["latents_vnchw"]
     shape = (latents_vnchw.shape[2], latents_vnchw.shape[3], latents_vnchw.shape[4])
-    network = unet.build(
-        shape,
-        len(classes),
-        settings.widths,
-        settings.layers,
-        settings.attention,
-        torch_stream(seed, "weights"),
-        settings.middle_attention,
-        settings.norm_groups,
-        settings.head_width,
-    )
+    sizes: UNetSettings | DiTSettings | UViTSettings = getattr(settings, settings.network)
+    network = denoiser_networks.build(sizes, shape, len(classes), torch_stream(seed, "weights"))
     return Learner(network, _recipe(settings), accelerator, latents_vnchw, y_n, seed), classes
 
 
@@ -276,11 +256,11 @@ class Checkup:
         import torch
 
         from stages.diffusion.pipeline import decode_pixels
+        from stages.diffusion.views import at_once
 
         mean, std = self.autoencoder.mean_c.tolist(), self.autoencoder.std_c.tolist()
-        parts = [
-            decode_pixels(self.autoencoder.model, z, mean, std, self.side) for z in torch.split(z_nchw, FEATURE_BATCH)
-        ]
+        batch = at_once(self.side, FEATURE_BATCH)
+        parts = [decode_pixels(self.autoencoder.model, z, mean, std, self.side) for z in torch.split(z_nchw, batch)]
         return np.concatenate(parts)
 
     def page(self) -> npt.NDArray[np.uint8]:

@@ -1,40 +1,61 @@
 """Stage embedding: candidates and real tiles as feature vectors, and a plane to draw the candidates on.
 
-Writes `features.safetensors` (candidates_nd, train_nd, val_nd; float32, rows as in their image sets),
-`probabilities.safetensors` (candidates_nk, val_nk) when the judge encodes, `map.parquet` (row, x, y: candidates, for
-plots only; it lies here and not with the selections because it depends on the vectors alone) and `facts.json`.
+Writes `features.safetensors` (candidates_nd, train_nd, val_nd; float32, rows as in their image sets; where they were
+asked for, the candidates' short vectors too: reduced_nr, by which the selection then goes), `probabilities.safetensors`
+(candidates_nk, val_nk) when the judge encodes, `map.parquet` (row, x, y: candidates, for plots only; it lies here and
+not with the selections because it depends on the vectors alone) and `facts.json`.
 Real vectors are private: they never leave the store.
 """
 
 import functools
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages import compute, images, progress, store
 from stages.contracts import Engine, Inputs, Interrupted, UserError
+from stages.encoders.timm_file import TimmSettings
+from stages.encoders.transformers_folder import TransformersSettings
 from stages.settings import Settings
 from stages.streams import derive, numpy_stream
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-Encoder = Literal["judge", "autoencoder"]
+    from stages.encoders.contract import About, Source
+
+log = logging.getLogger(__name__)
 
 
 class EmbeddingSettings(Settings):
     """Which encoder turns tiles into vectors."""
 
-    encoder: Encoder = "judge"
-    """`judge`: the layer before the last of the classifier trained on real tiles; `autoencoder`: the latent."""
+    encoder: Literal["judge", "squeezenet", "autoencoder", "timm", "transformers"] = "judge"
+    """`judge`: the layer before the last of the classifier trained on real tiles (`judge.network` says which);
+    `squeezenet`: the ImageNet network that ships; `autoencoder`: the latent; `timm`, `transformers`: a network you
+    bring."""
+    timm: TimmSettings | None = None
+    """The network of timm and its weights; for `timm`."""
+    transformers: TransformersSettings | None = None
+    """The folder of a vision network of transformers; for `transformers`."""
     latent: Literal["flat", "pooled"] = "flat"
     """With the autoencoder: the latent as it is, or mean and standard deviation of every channel."""
     chunk: int = Field(128, ge=1, le=8192)
     """Tiles per piece of work and per batch."""
+    reduce: Literal["none", "pca", "umap"] = "none"
+    """Whether the selection goes by short vectors: principal components of the candidates, or their UMAP. KID,
+    precision and recall keep to the long ones."""
+    reduce_dim: int = Field(10, ge=1, le=1024)
+    """Numbers of a short vector."""
+    reduce_neighbours: int = Field(10, ge=2, le=200)
+    """Neighbours of every candidate in the UMAP that makes short vectors."""
+    reduce_min_dist: float = Field(0.05, ge=0, le=1)
+    """How near to one another that UMAP may put candidates, in units of its plane."""
     plane: Literal["umap", "pca"] = "umap"
     """How the map for plots is drawn; principal components cost nothing."""
     plane_neighbours: int = Field(15, ge=2, le=200)
@@ -43,6 +64,13 @@ class EmbeddingSettings(Settings):
     """Vectors of each kind, at most, that enter KID, precision and recall."""
     resamples: int = Field(200, ge=20, le=10000)
     """Bootstrap draws behind the interval of KID."""
+
+    @model_validator(mode="after")
+    def _says_what_it_brings(self) -> "EmbeddingSettings":
+        if self.encoder in ("timm", "transformers") and getattr(self, self.encoder) is None:
+            wanted = "{model: …, weights: FILE}" if self.encoder == "timm" else "{folder: FOLDER}"
+            raise ValueError(f"encoder {self.encoder!r} needs its own section, {self.encoder}: {wanted}")
+        return self
 
 
 class Piece(NamedTuple):
@@ -55,38 +83,146 @@ class Piece(NamedTuple):
 
 
 def run(settings: EmbeddingSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
-    """Embed candidates, training and validation tiles; say how near the candidates are to real tiles."""
+    """Embed candidates, training and validation tiles; say how near the candidates are to real tiles.
+
+    Raises:
+        UserError: an encoder's files are not what they should be, its vectors are not finite, or too few to reduce.
+        Interrupted: when asked to stop; finished chunks are kept.
+    """
     sets = {
         "candidates": images.read(inputs["candidates"] / "images"),
         "train": images.read(inputs["tiles"] / "images", role="train"),
         "val": images.read(inputs["tiles"] / "images", role="val"),
     }
-    folder = _encoder_folder(settings.encoder, inputs)
-    digest = store.digest_file(_weights(folder))
-    embed = functools.partial(
-        embed_piece, encoder=settings.encoder, folder=folder, digest=digest, latent=settings.latent
-    )
+    about = _about(settings, inputs)
+    features, probabilities = _embed(sets, about.source, settings.chunk, out, engine)
+    if not all(bool(tensor.isfinite().all()) for tensor in features.values()):
+        raise UserError(f"{about.name} gave features that are not finite; train it anew with a lower rate, or mend it")
+    vectors = {name: tensor.numpy() for name, tensor in features.items()}
+    short_nr, reduced = _reduce(settings, vectors["candidates_nd"], derive(seed, "reduce"))
+    store.write_tensors(out / "features.safetensors", features | short_nr)
+    if probabilities:
+        store.write_tensors(out / "probabilities.safetensors", probabilities)
+    _write_map(settings, out, vectors["candidates_nd"], derive(seed, "map"))
+    near = _fidelity(settings, sets, vectors, seed)
+    facts = _told(about) | {"dim": int(features["candidates_nd"].shape[1]), "reduced": reduced, "fidelity": near}
+    warnings = [*facts["warnings"], *_told_of_umap(reduced)]
+    for warning in warnings:
+        log.warning(warning)
+    store.write_json(out / "facts.json", facts | {"encoder": settings.encoder, "warnings": warnings})
+
+
+def _embed(
+    sets: Mapping[str, images.ImageSet], source: "Source", chunk: int, out: Path, engine: Engine
+) -> "tuple[dict[str, Tensor], dict[str, Tensor]]":
+    """Features and probabilities of all sets, chunk by chunk over the engine; finished chunks outlive a stop."""
     work = store.work_folder(out)
-    pieces = [piece for name, tiles in sets.items() for piece in _pieces(name, tiles.pixels_nhwc, settings.chunk)]
+    pieces = [piece for name, tiles in sets.items() for piece in _pieces(name, tiles.pixels_nhwc, chunk)]
     todo = [piece for piece in pieces if not _piece_file(work, piece).exists()]
+    embed = functools.partial(embed_piece, source=source)
     results = progress.track(engine.map(embed, todo), "embedding", len(pieces), len(pieces) - len(todo), "chunk")
     for piece, tensors in zip(todo, results, strict=True):
         store.write_tensors(_piece_file(work, piece), tensors)
         if compute.stop_asked() and piece is not todo[-1]:
             raise Interrupted("embedding stopped between two chunks; run the same command again to continue")
+    return _join(work, pieces)
 
-    features, probabilities = _join(work, pieces)
-    if not all(bool(tensor.isfinite().all()) for tensor in features.values()):
-        raise UserError(f"the {settings.encoder} gave features that are not finite; train it anew, with a lower rate")
-    store.write_tensors(out / "features.safetensors", features)
-    if probabilities:
-        store.write_tensors(out / "probabilities.safetensors", probabilities)
-    vectors = {name: tensor.numpy() for name, tensor in features.items()}
-    _write_map(settings, out, vectors["candidates_nd"], derive(seed, "map"))
 
+def embed_piece(piece: Piece, source: "Source") -> "dict[str, Tensor]":
+    """Features (and, from a judge, class probabilities) of one chunk of tiles, on the CPU."""
+    import torch
+
+    from stages.encoders import reading
+
+    with torch.inference_mode(), compute.one_thread():
+        found = reading.read(source)(piece.pixels_nhwc)
+    if piece.name == "train":
+        found.pop("probabilities", None)
+    return {name: tensor[: piece.real].float().cpu().clone() for name, tensor in found.items()}
+
+
+def _about(settings: EmbeddingSettings, inputs: Inputs) -> "About":
+    """The encoder asked for: its name, licence and digest, and where it lies."""
+    from stages.encoders import own, timm_file, transformers_folder
+
+    match settings.encoder:
+        case "judge":
+            return own.about_judge(inputs["judge"])
+        case "autoencoder":
+            return own.about_autoencoder(inputs["autoencoder"], settings.latent)
+        case "squeezenet":
+            return own.about_squeezenet()
+        case "timm":
+            assert settings.timm is not None
+            return timm_file.about(settings.timm)
+        case "transformers":
+            assert settings.transformers is not None
+            return transformers_folder.about(settings.transformers)
+
+
+def _told(about: "About") -> dict[str, Any]:
+    """What goes onto the card of an encoder, and what to warn of."""
+    from stages.features import licences
+
+    warning = licences.warning(about.name, about.terms)
+    return {
+        "name": about.name,
+        "digest": about.source.digest,
+        "licence": about.terms.licence,
+        "licence_restricts": about.terms.restricts,
+        "licence_known": about.terms.known,
+        "licence_warning": warning,
+        "warnings": [] if warning is None else [warning],
+    }
+
+
+def _reduce(
+    settings: EmbeddingSettings, x_nd: "np.ndarray[Any, Any]", seed: int
+) -> "tuple[dict[str, Tensor], dict[str, Any] | None]":
+    """The candidates' short vectors where they are asked for, and what to tell of them."""
+    import torch
+
+    from stages.features.reduction import principal_components, umap_layout
+
+    if settings.reduce == "none":
+        return {}, None
+    dim = settings.reduce_dim
+    if dim > min(x_nd.shape):
+        raise UserError(
+            f"embedding.reduce_dim is {dim}, but there are {len(x_nd)} candidates of {x_nd.shape[1]} features: lower "
+            "it, or set embedding.reduce to none."
+        )
+    told: dict[str, Any] = {"method": settings.reduce, "dim": dim}
+    if settings.reduce == "pca":
+        return {"reduced_nr": torch.from_numpy(principal_components(x_nd, dim))}, told
+    try:
+        layout = umap_layout(x_nd, dim, seed, settings.reduce_neighbours, settings.reduce_min_dist)
+    except ValueError as error:
+        raise UserError(f"{error}: lower embedding.reduce_neighbours, or set embedding.reduce to pca.") from error
+    return {"reduced_nr": torch.from_numpy(layout.x_nr)}, told | {"components": layout.components}
+
+
+def _told_of_umap(reduced: Mapping[str, Any] | None) -> list[str]:
+    """A warning where UMAP had nothing to hold the parts of its graph together."""
+    parts = (reduced or {}).get("components", 1)
+    if parts == 1:
+        return []
+    return [
+        f"The neighbour graph of the candidates falls into {parts} parts. How UMAP lays out such a graph is not "
+        "reproducible across versions of umap-learn; raise embedding.reduce_neighbours, or set embedding.reduce to pca."
+    ]
+
+
+def _fidelity(
+    settings: EmbeddingSettings,
+    sets: Mapping[str, images.ImageSet],
+    vectors: "Mapping[str, np.ndarray[Any, Any]]",
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """KID, precision and recall of the candidates, by the long vectors."""
     from stages.features.fidelity import fidelity
 
-    near = fidelity(
+    return fidelity(
         vectors["candidates_nd"],
         vectors["train_nd"],
         sets["train"].table["group"].to_numpy(np.int64),
@@ -96,71 +232,6 @@ def run(settings: EmbeddingSettings, inputs: Inputs, out: Path, seed: int, engin
         settings.compared,
         settings.resamples,
     )
-    facts = {"encoder": settings.encoder, "dim": int(features["candidates_nd"].shape[1]), "digest": digest}
-    store.write_json(out / "facts.json", facts | {"licence": _licence(settings.encoder, folder), "fidelity": near})
-
-
-def embed_piece(piece: Piece, encoder: Encoder, folder: Path, digest: str, latent: str) -> "dict[str, Tensor]":
-    """Features (and, from a judge, class probabilities) of one chunk of tiles, on the CPU."""
-    import torch
-
-    with torch.inference_mode():
-        if encoder == "judge":
-            from stages.classify.networks import normalise
-
-            network, judge = _judge(folder, digest)
-            img_bchw = normalise(piece.pixels_nhwc, judge["mean"], judge["std"]).to(compute.device())
-            found = {"features": network.features(img_bchw)}
-            if piece.name != "train":
-                found["probabilities"] = network(img_bchw).softmax(dim=1)
-        else:
-            from stages.diffusion.autoencoder import encode
-
-            img_bchw = torch.from_numpy(piece.pixels_nhwc).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-            z_bchw = encode(_autoencoder(folder, digest), img_bchw.to(compute.device()))
-            pooled = (z_bchw.mean(dim=(2, 3)), z_bchw.std(dim=(2, 3), unbiased=False))
-            found = {"features": torch.cat(pooled, dim=1) if latent == "pooled" else z_bchw.flatten(1)}
-    return {name: tensor[: piece.real].float().cpu().clone() for name, tensor in found.items()}
-
-
-@compute.loaded_once
-def _judge(folder: Path, digest: str) -> tuple[Any, dict[str, Any]]:
-    """The judge and its facts, read once per process; `digest` tells a judge from its successor."""
-    from stages import models
-    from stages.classify.networks import build
-
-    network, facts = models.read_network(folder, build)
-    return network.to(compute.device()), facts
-
-
-@compute.loaded_once
-def _autoencoder(folder: Path, digest: str) -> "nn.Module":
-    """The autoencoder, once per process."""
-    from stages import models
-
-    vae: nn.Module = models.read_vae(folder).to(compute.device())
-    return vae
-
-
-def _encoder_folder(encoder: Encoder, inputs: Inputs) -> Path:
-    """Where the encoder's weights lie among the inputs."""
-    return inputs["judge"] / "colour" if encoder == "judge" else inputs["autoencoder"] / "vae"
-
-
-def _weights(folder: Path) -> Path:
-    """The one safetensors file of a model folder, in a stable order where there are more."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise UserError(f"no weights (*.safetensors) in {folder.name}; run the stage that makes them again")
-    return files[0]
-
-
-def _licence(encoder: Encoder, folder: Path) -> str:
-    """Whose licence the vectors stand under, in words."""
-    if encoder == "judge":
-        return "trained in this run from a random start on its own tiles; no licence of others applies"
-    measured_on = store.read_json(folder / "latents.json")["measured_on"]
-    return f"the autoencoder of this run (latent scale: {measured_on}); its own model card states its licence"
 
 
 def _pieces(name: str, pixels_nhwc: images.Pixels, chunk: int) -> Iterator[Piece]:

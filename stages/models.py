@@ -11,6 +11,8 @@ from stages.contracts import UserError
 if TYPE_CHECKING:
     import torch
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
 
 class Autoencoder(NamedTuple):
     """An autoencoder and the scale of its latents."""
@@ -71,6 +73,12 @@ def read_vae(folder: Path) -> Any:
     config = folder / "config.json"
     if not config.exists():
         raise UserError(f"{folder} holds no config.json. Give a folder as diffusers' save_pretrained writes it.")
+    if not (folder / WEIGHTS).exists():
+        raise UserError(
+            f"{folder} holds no {WEIGHTS}. Pickled weights (.bin, .pt, .ckpt) run code when they are read, so they are "
+            "never read here. Where you trust them, convert them once: from_pretrained(folder, use_safetensors=False) "
+            "and then save_pretrained(new_folder), of the diffusers class that config.json names."
+        )
     name = store.read_json(config).get("_class_name")
     if name not in ("AutoencoderTiny", "AutoencoderKL", "AutoencoderDC"):
         raise UserError(f"{folder} holds a {name}; an AutoencoderTiny, AutoencoderKL or AutoencoderDC is wanted.")
@@ -89,12 +97,16 @@ def read_autoencoder(folder: Path) -> Autoencoder:
     )
 
 
+def squeezenet_file() -> Path:
+    """Where the weights of the SqueezeNet that ships lie."""
+    return Path(__file__).parent / "features" / "squeezenet1_1.safetensors"
+
+
 def read_squeezenet() -> "torch.nn.Sequential":
     """The frozen SqueezeNet 1.1 features that ship with the package: a perceptual distance, and KID."""
     from stages.features import squeezenet
 
-    weights = store.read_tensors(Path(squeezenet.__file__).with_name("squeezenet1_1.safetensors"))
-    return squeezenet.build(weights)
+    return squeezenet.build(store.read_tensors(squeezenet_file()))
 
 
 def write_network(folder: Path, network: "torch.nn.Module", facts: Mapping[str, Any]) -> None:

@@ -48,6 +48,9 @@ class ReleaseSettings(Settings):
     """What the data set shows, for people; Markdown."""
     benchmark: bool = True
     """Whether the card tells how well classifiers trained on these tiles do on real tissue."""
+    soft_labels: bool = False
+    """Whether the judge's class probabilities ship as columns p0, p1, …; the selection must carry them. They come from
+    a network that was trained on the private tiles."""
     sheet_per_class: int = Field(default=24, ge=1, le=1000)
     """At most this many tiles of each class on the contact sheet."""
     sheet_columns: int = Field(default=12, ge=1, le=100)
@@ -61,7 +64,7 @@ class Shipped(NamedTuple):
     folders: tuple[str, ...]
     """Folder of each class: its name, in letters that any file system takes."""
     table: pd.DataFrame
-    """Rows as in `images`: file_name (from train/), label, tile_id, community, centrality, rank, index."""
+    """Rows as in `images`: `release_check.COLUMNS` (file_name is from train/), and soft labels if they ship."""
 
 
 def run(settings: ReleaseSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
@@ -69,11 +72,12 @@ def run(settings: ReleaseSettings, inputs: Inputs, out: Path, seed: int, engine:
 
     Raises:
         NoGo: the audit forbids the release, or a tile equals a real one.
-        UserError: what the user gave (description, licence, contact) does not pass the release's own check.
+        UserError: what the user gave (description, licence, contact) does not pass the release's own check, or soft
+            labels are asked for and there are none.
     """
     audit = store.read_json(inputs["audit_images"] / "audit.json")
     _refuse_no_go(audit, settings.selection)
-    shipped = _shipped(inputs)
+    shipped = _shipped(settings, inputs)
     real_ids = set(images.read_table(inputs["tiles"] / "images")[0]["tile_id"])
     _refuse_real(shipped, real_ids)
     folder = out / "dataset"
@@ -91,6 +95,8 @@ def run(settings: ReleaseSettings, inputs: Inputs, out: Path, seed: int, engine:
     store.write_text(folder / release_check.CHECKSUMS, release_check.checksums(folder))
     _check(folder, real_ids)
     facts = {"verdict": audit["verdict"], "tiles": len(shipped.table), "benchmark": sorted(measured) or "none"}
+    warning = _facts(inputs, "embedding").get("licence_warning")
+    facts |= {"soft_labels": settings.soft_labels, "warnings": [] if warning is None else [warning]}
     store.write_json(out / "facts.json", facts)
 
 
@@ -102,8 +108,8 @@ def _refuse_no_go(audit: Mapping[str, Any], selection: str) -> None:
         raise NoGo(f"The audit forbids the release of the selection {selection!r}: {reasons}. Nothing was released.")
 
 
-def _shipped(inputs: Inputs) -> Shipped:
-    """The selection in the order of class and rank, under its new names."""
+def _shipped(settings: ReleaseSettings, inputs: Inputs) -> Shipped:
+    """The selection in the order of class and rank, under its new names; with its soft labels if they are asked for."""
     chosen = images.read(inputs["selection"] / "images")
     candidates, classes = images.read_table(inputs["candidates"] / "images")
     order = np.lexsort((chosen.table["rank"], chosen.table["label"]))
@@ -118,7 +124,19 @@ def _shipped(inputs: Inputs) -> Shipped:
     told = chosen.table[["community", "centrality", "rank"]]
     index = candidates["index"].iloc[rows_m].to_numpy()
     table = pd.DataFrame({"file_name": names, "label": chosen.labels_n, "tile_id": ids}).join(told).assign(index=index)
-    return Shipped(chosen, folders, table)
+    assert tuple(table.columns) == release_check.COLUMNS
+    return Shipped(chosen, folders, table.join(_soft_labels(settings, chosen)) if settings.soft_labels else table)
+
+
+def _soft_labels(settings: ReleaseSettings, chosen: ImageSet) -> pd.DataFrame:
+    """The columns p0, p1, … of a selection."""
+    names = [f"p{number}" for number in range(len(chosen.classes))]
+    if not set(names) <= set(chosen.table):
+        raise UserError(
+            f"release.soft_labels asks for soft labels, but the selection {settings.selection!r} carries none: set "
+            f"selections.{settings.selection}.soft_labels, or release.soft_labels to false."
+        )
+    return chosen.table[names]
 
 
 def class_folders(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -149,8 +167,8 @@ def _write_images(shipped: Shipped, folder: Path) -> None:
         path = folder / "train" / str(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(marked_png(pixels_hwc))
-    kinds = {"file_name": "string", "tile_id": "string", "centrality": "float64"}
-    columns = {str(name): datasets.Value(kinds.get(str(name), "int64")) for name in shipped.table}
+    kinds = {"i": "int64", "f": "float64"}
+    columns = {str(name): datasets.Value(kinds.get(shipped.table[name].dtype.kind, "string")) for name in shipped.table}
     features = datasets.Features(columns | {"label": datasets.ClassLabel(names=list(shipped.images.classes))})
     rows = {name: shipped.table[name].tolist() for name in shipped.table}
     buffer = io.BytesIO()
@@ -231,15 +249,24 @@ def _provenance(settings: ReleaseSettings, inputs: Inputs, seed: int) -> dict[st
         causes = seal.get("causes", {})
         steps[key] = {"result": seal.get("result"), "seed": causes.get("seed")}
         steps[key] |= {part: _digest(causes.get(part)) for part in ("settings", "code")}
-        outside = (
-            causes.get("settings") or {}
-        ).items()  # the seal holds the digest of what the user gave, not its name
-        steps[key]["given"] = {k: v for k, v in outside if isinstance(v, str) and re.fullmatch(r"content [0-9a-f]+", v)}
+        steps[key]["given"] = _given(causes.get("settings") or {})
         if key in TOLD:
             steps[key] |= {"told_settings": plain(causes.get("settings")), "facts": plain(_facts(inputs, key))}
     told = {"name": settings.name, "version": settings.version, "selection": settings.selection, "seed": seed}
+    told |= {"soft_labels": settings.soft_labels}
     versions = {name: _version(name) for name in ("histodistill", *LIBRARIES)}
     return {"release": told, "steps": steps, "versions": versions | {"python": sys.version.split()[0]}}
+
+
+def _given(settings: Mapping[str, Any], within: str = "") -> dict[str, str]:
+    """What the user gave from outside: the seal holds the digest of its content, not its name."""
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _given(value, f"{within}{key}.")
+        elif isinstance(value, str) and re.fullmatch(r"content [0-9a-f]+", value):
+            found[within + key] = value
+    return found
 
 
 def _digest(value: Any) -> str | None:

@@ -56,6 +56,9 @@ def card(
         test=_sums(facts["tiles"], "test"),
         method=facts["selection"].get("method"),
         encoder=_encoder(facts["embedding"]),
+        denoiser=facts["denoiser"].get("network"),
+        encoder_warning=facts["embedding"].get("licence_warning"),
+        soft_labels=facts["selection"].get("soft_labels") if settings.get("soft_labels") else None,
         autoencoder=_autoencoder(facts["autoencoder"]),
         benchmark=benchmark_tables(measured, settings["selection"]),
         audit={"reasons": [], "not_tested": []} | dict(audit),
@@ -155,11 +158,14 @@ def _sums(tiles: Mapping[str, Any], role: str) -> dict[str, int]:
 
 
 def _encoder(facts: Mapping[str, Any]) -> str | None:
-    """The encoder and its licence."""
+    """The encoder with its licence and the digest of its weights, and whether its vectors were shortened."""
     if "encoder" not in facts:
         return None
-    under = f" (licence: {facts['licence']})" if facts.get("licence") else ""
-    return f"{facts['encoder']}{under}"
+    told = {"licence": facts.get("licence"), "weights' SHA-256": facts.get("digest")}
+    behind = "; ".join(f"{key}: {value}" for key, value in told.items() if value)
+    reduced = facts.get("reduced")
+    short = f", shortened to {reduced['dim']} numbers by {reduced['method'].upper()}" if reduced else ""
+    return f"{facts.get('name') or facts['encoder']}{f' ({behind})' if behind else ''}{short}"
 
 
 def _autoencoder(facts: Mapping[str, Any]) -> str:

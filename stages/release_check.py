@@ -21,6 +21,8 @@ AUDIT, BENCHMARK, PROVENANCE = "audit.json", "benchmark.json", "provenance.json"
 NEEDED = (CARD, LICENCE, METADATA, SHEET, AUDIT, PROVENANCE)
 ALLOWED = {*NEEDED, BENCHMARK, REVIEW, CHECKSUMS}
 TILE = re.compile(r"train/[\w.-]+/[\w.-]+\.png")
+COLUMNS = ("file_name", "label", "tile_id", "community", "centrality", "rank", "index")
+"""Of the metadata; soft labels (p0, p1, …) may follow where the provenance declares them."""
 VERDICTS = ("GO", "REVIEW", "NO-GO")
 MARK = b"Comment\0Synthetic image; no photograph of tissue."
 """The one text a tile may hold: the PNG chunk that says what it is, wherever it is copied."""
@@ -47,7 +49,7 @@ def verify(folder: Path) -> list[str]:
         return [f"{name}: is a link; a release holds files" for name in links]
     contents = {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
     found = [*_checksums(contents), *_kinds(contents)]
-    checks = (_card, _audit, _metadata, _pictures, _texts)
+    checks = (_card, _audit, _metadata, _columns, _pictures, _texts)
     for check in checks:
         found += check(contents)
     return found
@@ -176,6 +178,27 @@ def _metadata(contents: dict[str, bytes]) -> Iterator[str]:
     notes = [value.decode("utf-8", "replace") for value in (table.schema.metadata or {}).values()]
     if any(PATHS.search(text) for text in (*cells, *notes)):
         yield f"{METADATA}: holds an absolute path"
+
+
+def _columns(contents: dict[str, bytes]) -> Iterator[str]:
+    """Columns that have no place there; soft labels that are undeclared, missing, or no probabilities."""
+    try:
+        table = pq.read_table(io.BytesIO(contents[METADATA]))
+        classes = len(set(table["label"].to_pylist()))
+    except Exception:  # `_metadata` tells of it
+        return
+    declared = bool(_json(contents, PROVENANCE).get("release", {}).get("soft_labels"))
+    more = [name for name in table.column_names if name not in COLUMNS]
+    if more and more != [f"p{number}" for number in range(classes)]:
+        yield f"{METADATA}: holds columns that have no place in a release ({', '.join(more)})"
+    elif more and not declared:
+        yield f"{METADATA}: holds soft labels (p0 …), which {PROVENANCE} does not declare"
+    elif declared and not more:
+        yield f"{METADATA}: lacks the soft labels (p0 …) that {PROVENANCE} declares"
+    elif more:
+        p_nk = np.array([table[name].to_pylist() for name in more], np.float64).T
+        if not (np.abs(p_nk.sum(axis=1) - 1) < 1e-6).all() or p_nk.min() < 0:
+            yield f"{METADATA}: its soft labels are no probabilities that sum to one"
 
 
 def _pictures(contents: dict[str, bytes]) -> Iterator[str]:

@@ -4,8 +4,9 @@ Within a class the candidates form a neighbour graph; Infomap finds its communit
 central tiles, by quota (InfoDist: Li & Kainz, MICCAI 2024, arXiv 2406.13536, with a graph rule that holds at any number
 of candidates). The graph is drawn and described for the other ways to choose as well, so that they can be compared.
 
-Writes `images/` (rows by class, then rank; the head of a class is itself a fair selection), `communities.parquet` (a
-row per candidate), `edges.parquet` (between rows of candidates) and `facts.json`.
+Writes `images/` (rows by class, then rank; the head of a class is itself a fair selection; with soft labels the columns
+p0, p1, … too), `communities.parquet` (a row per candidate), `edges.parquet` (between rows of candidates) and
+`facts.json`. Where the embedding made short vectors, the graph is drawn by those.
 Shapes: n candidates of one class, d features, s chosen.
 """
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from stages import images, store, tables
+from stages import compute, images, models, store, tables
 from stages.contracts import Engine, Inputs, UserError
 from stages.settings import Settings
 from stages.streams import derive, numpy_stream
@@ -46,6 +47,9 @@ class SelectionSettings(Settings):
     """Communities with fewer candidates are outliers: not represented, unless needed to reach `per_class`."""
     kmeans_starts: int = Field(4, ge=1, le=100)
     """Runs of k-means, of which the tightest wins."""
+    soft_labels: bool = False
+    """Whether every chosen tile carries the judge's class probabilities, at the temperature that fits val. They come
+    from a network that saw the private tiles: the audit asks for a review, and a release has them only when asked."""
 
 
 class Choice(NamedTuple):
@@ -60,7 +64,8 @@ class Choice(NamedTuple):
 def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
     """Choose `per_class` candidates of every class and record why."""
     table, classes = images.read_table(inputs["candidates"] / "images")
-    x_nd = store.read_tensors(inputs["embedding"] / "features.safetensors")["candidates_nd"].numpy()
+    vectors = store.read_tensors(inputs["embedding"] / "features.safetensors")
+    x_nd = vectors.get("reduced_nr", vectors["candidates_nd"]).numpy()
     if len(x_nd) != len(table):
         raise UserError(f"{len(table)} candidates, but {len(x_nd)} vectors: run the embedding of these candidates")
 
@@ -85,10 +90,11 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
     frame = pd.concat(communities).sort_values("row", ignore_index=True)
     frame.to_parquet(out / "communities.parquet", index=False)
     pd.concat(edges, ignore_index=True).to_parquet(out / "edges.parquet", index=False)
-    _write_images(out / "images", inputs["candidates"] / "images", pd.concat(chosen, ignore_index=True))
+    judge = inputs["judge"] / "colour" if settings.soft_labels else None
+    soft = _write_images(out / "images", inputs["candidates"] / "images", pd.concat(chosen, ignore_index=True), judge)
     warnings = [f"{name}: {warning}" for name, of_class in facts.items() for warning in of_class["warnings"]]
     kept = {"method": settings.method, "per_class": settings.per_class, "neighbours": settings.neighbours}
-    store.write_json(out / "facts.json", kept | {"classes": facts, "warnings": warnings})
+    store.write_json(out / "facts.json", kept | {"classes": facts, "warnings": warnings, "soft_labels": soft})
 
 
 def by_content(rows: Ints, tile_ids: npt.NDArray[np.str_]) -> Ints:
@@ -181,11 +187,38 @@ def _chosen_rows(rows_n: Ints, choice: Choice) -> pd.DataFrame:
     )
 
 
-def _write_images(folder: Path, candidates: Path, chosen: pd.DataFrame) -> None:
-    """Copy the chosen candidates' pictures into an image set of kind `selection`."""
+def _write_images(folder: Path, candidates: Path, chosen: pd.DataFrame, judge: Path | None) -> dict[str, Any] | None:
+    """Copy the chosen candidates' pictures into an image set of kind `selection`; tell where soft labels come from."""
     taken = images.read(candidates, rows=chosen["candidate"].to_numpy(np.int64))
-    table = pd.concat([taken.table[["label", "tile_id"]], chosen], axis=1)
+    table, soft = pd.concat([taken.table[["label", "tile_id"]], chosen], axis=1), None
+    if judge is not None:
+        soft_labels, soft = _soft_labels(judge, taken)
+        table = pd.concat([table, soft_labels], axis=1)
     images.write(folder, taken._replace(table=tables.check(table, "selection")))
+    return soft
+
+
+def _soft_labels(judge: Path, taken: images.ImageSet) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """What the judge says of every tile at its temperature, a column per class; and where this comes from."""
+    from stages.classify import networks, protocol
+    from stages.classify.soft_labels import DECIMALS, columns, soft_labels
+
+    network, facts = models.read_network(judge, networks.build)
+    if tuple(facts["classes"]) != taken.classes:
+        raise UserError(f"The judge knows the classes {facts['classes']}, the candidates have {list(taken.classes)}.")
+    device, pixels_nhwc = compute.device(), protocol.resize(taken.pixels_nhwc, int(facts["size_px"]))
+    with compute.one_thread():
+        p_nk = protocol.probabilities(network.to(device), pixels_nhwc, facts["mean"], facts["std"], device)
+    soft_nk = soft_labels(p_nk, float(facts["temperature"]))
+    told = {
+        "temperature": facts["temperature"],
+        "decimals": DECIMALS,
+        "architecture": facts["architecture"],
+        "judge": store.digest_file(judge / "weights.safetensors"),
+        "agreement": float((soft_nk.argmax(axis=1) == taken.labels_n).mean()),
+        "mean_confidence": float(soft_nk.max(axis=1).mean()),
+    }
+    return pd.DataFrame(soft_nk, columns=columns(soft_nk.shape[1])), told
 
 
 def _facts(settings: SelectionSettings, candidates: int, choice: Choice) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,10 +26,15 @@ def read_json(path: Path) -> Any:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole: readers see the old one or the new one, never half."""
+    write_stream(path, io.BytesIO(content))
+
+
+def write_stream(path: Path, source: IO[bytes]) -> None:
+    """Write a file whole from what `source` still holds, a few MiB at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.scratch")
     with scratch.open("wb") as file:
-        file.write(content)
+        shutil.copyfileobj(source, file, 2**22)
         file.flush()
         os.fsync(file.fileno())
     scratch.replace(path)

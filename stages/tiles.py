@@ -7,54 +7,41 @@ and comments stay behind; only `quarantine.csv`, which no later stage reads, nam
 import functools
 import logging
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from stages import compute, decoding, images, progress, sources, store, streams
+from stages import compute, decoding, dividing, images, progress, store
 from stages.contracts import Engine, Inputs, Interrupted, UserError
 from stages.decoding import Wanted
-from stages.settings import InputPath, Settings
-from stages.sources import Columns, Source
-from stages.splits.roles import draw_roles, role_of_groups
+from stages.dividing import Fractions, set_aside
+from stages.settings import InputPath, InputSource, Settings
+from stages.sources import chunks, medmnist, opening, remote
+from stages.sources.folders import Unlisted
+from stages.sources.table import Columns, Source
 from stages.tables import ROLES
 
 log = logging.getLogger(__name__)
 NAMED_ON_SCREEN = 10
 
 
-class Fractions(Settings):
-    """What share of each class's groups plays each role; the four sum to 1."""
-
-    train: float = Field(default=0.6, gt=0, lt=1)
-    """Learned from. A share of the groups of each class."""
-    val: float = Field(default=0.1, gt=0, lt=1)
-    """Choices are made on it. A share."""
-    test: float = Field(default=0.15, gt=0, lt=1)
-    """Seen by the benchmark's last step alone. A share."""
-    control: float = Field(default=0.15, gt=0, lt=1)
-    """Seen by the audits alone: real tiles that nothing was learned from. A share."""
-
-    @model_validator(mode="after")
-    def _whole(self) -> "Fractions":
-        total = self.train + self.val + self.test + self.control
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"the fractions of train, val, test and control sum to {total:g}, not to 1")
-        return self
-
-
 class TilesSettings(Settings):
     """Where the tiles come from, and how they are divided."""
 
-    source: InputPath
-    """A Parquet file or a folder of them, a Hugging Face imagefolder, or a folder of images with a `table`."""
-    format: sources.Format = "auto"
-    """What the source is: parquet, imagefolder, folder (with a table), or auto: look."""
+    source: InputSource
+    """A Parquet file or a folder of them, a MedMNIST npz, a Hugging Face imagefolder, or a folder of images: a path, or
+    an address that fsspec reads (s3://, hf://datasets/… …), which is brought here first."""
+    format: opening.Format = "auto"
+    """What the source is: parquet, medmnist, imagefolder (with metadata, or class = folder), folder (with a table), or
+    auto: look."""
+    medmnist: str | None = None
+    """The set of MedMNIST that an npz is, as in `bloodmnist`. None: the file's name tells, as bloodmnist_64.npz does; a
+    name that tells none makes an npz of MedMNIST's layout whose classes are called by their numbers."""
     table: InputPath | None = None
     """CSV with a row per image of a folder: file (relative to the source), label, and, if known, group and role."""
     roles: InputPath | None = None
@@ -62,7 +49,10 @@ class TilesSettings(Settings):
     leave_out: tuple[str, ...] = ("public",)
     """Roles whose groups are left out, beside the four that are known."""
     fractions: Fractions = Fractions()
-    """Shares of the roles where they are drawn: when neither `roles` nor a column of roles is given."""
+    """Shares of the roles that are drawn: all, where neither `roles` nor a column gives them; else the missing ones."""
+    missing_roles: dividing.Missing = "draw_from_train"
+    """What to do where roles are given, but not all four (MedMNIST has no control): draw the missing ones from the
+    groups of train, class by class, each by its fraction among theirs and train's; or refuse."""
     image_column: str = "image"
     """Name of the Parquet column with the images (bytes, or a struct of bytes and path)."""
     file_column: str = "file"
@@ -72,8 +62,9 @@ class TilesSettings(Settings):
     group_column: str | None = "group"
     """Name of the column with the groups (patient, slide, original). None: every tile is its own group."""
     role_column: str | None = "role"
-    """Name of the column with each tile's role; a column called role is used if it is there. None: never."""
-    unlisted: Literal["refuse", "leave_out"] = "refuse"
+    """Name of the column with each tile's role; a column called role, and MedMNIST's split, are used if they are there.
+    None: never."""
+    unlisted: Unlisted = "refuse"
     """Image files of which the table says nothing: an error, or left out."""
     size_px: int | None = Field(None, ge=8, le=2048)
     """Side to which tiles are resized, in pixels. None: as they are; then all must be equal."""
@@ -88,6 +79,15 @@ class TilesSettings(Settings):
     chunk_tiles: int = Field(512, ge=1, le=65536)
     """Tiles decoded in one piece of work; a stop loses at most one piece."""
 
+    @field_validator("medmnist")
+    @classmethod
+    def _set_of_medmnist(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Told here, because the seal holds the source's content and not its name."""
+        source = PurePath(info.data.get("source", ""))
+        if value is None and source.suffix == ".npz":
+            return medmnist.set_named(source.stem)
+        return None if value is None else medmnist.known_set(value)
+
 
 def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
     """Read the source, divide it into roles, write `images/`, `facts.json` and `quarantine.csv` into `out`.
@@ -96,23 +96,32 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
         UserError: the source, its columns, classes or roles are not as they should be; says which and what to do.
         Interrupted: asked to stop; what was decoded is kept.
     """
-    source = sources.open_source(
-        settings.source, settings.format, settings.table, _columns(settings), settings.unlisted
+    work = store.work_folder(out)
+    source = opening.open_source(
+        settings.source if isinstance(settings.source, Path) else remote.bring(settings.source, work),
+        settings.format,
+        settings.table,
+        _columns(settings),
+        settings.unlisted,
+        settings.medmnist,
+        work,
     )
     table = source.table.assign(reason=None, row=np.arange(len(source.table)))
-    _set_aside(table, table["label"].isna(), "no label")
-    _set_aside(table, table["group"].isna(), "no group")
-    given, left_out = _given_roles(settings, table)
+    set_aside(table, table["label"].isna(), "no label")
+    set_aside(table, table["group"].isna(), "no group")
+    given, left_out = dividing.given_roles(table, settings.roles, settings.leave_out)
     table = table[~table["role"].isin(settings.leave_out)].copy()
     table = _decoded(settings, source, table, out, engine)
     _check_sizes(settings, table)
-    _divide(settings, table, seed, given)
+    dividing.set_aside_copies(table, "label", "the same picture in two classes")
+    _grouped(source, table)
+    drawn = dividing.divide(table, settings.fractions, settings.missing_roles, seed, given)
     _report_set_aside(table)
     kept = _ordered(_capped(settings, table[table["reason"].isna()]))
     classes = _checked_classes(table, kept)
     images.write_encoded(out / "images", _shards(kept, classes))
-    facts = _facts(table, kept, classes) | {"left_out": left_out, "roles": "given" if given else "drawn"}
-    store.write_json(out / "facts.json", facts)
+    origin = {"left_out": left_out, "roles": "given" if given else "drawn", "drawn_from_train": list(drawn)}
+    store.write_json(out / "facts.json", _facts(table, kept, classes) | origin | dict(source.facts))
     aside = table.loc[table["reason"].notna(), ["name", "reason"]].rename(columns={"name": "tile"})
     store.write_text(out / "quarantine.csv", aside.sort_values(["tile", "reason"]).to_csv(index=False))
 
@@ -123,87 +132,23 @@ def _columns(settings: TilesSettings) -> Columns:
     )
 
 
-def _set_aside(table: pd.DataFrame, which: "pd.Series[bool]", reason: str) -> None:
-    """Give a reason to those of `which` that have none yet."""
-    table.loc[which & table["reason"].isna(), "reason"] = reason
-
-
-def _given_roles(settings: TilesSettings, table: pd.DataFrame) -> tuple[bool, int]:
-    """Fill `role` from the table of roles or the source; whether any were given, and how many tiles are left out."""
-    usable = table["reason"].isna()
-    if settings.roles is not None:
-        _join_roles(settings.roles, table, usable)
-    elif table["role"].isna().all():
-        return False, 0
-    else:
-        _set_aside(table, table["role"].isna(), "no role")
-        usable = table["reason"].isna()
-    known = (*ROLES, *settings.leave_out)
-    for role in table.loc[usable, "role"].unique():
-        try:
-            sources.pick(known, role, "the list of roles")
-        except UserError as error:
-            message = str(error).replace("has no column", "has no").replace("It has:", "Known are:")
-            raise UserError(
-                f"{message} Roles to be ignored are named in tiles.leave_out; rename a role, or list it there."
-            ) from None
-    try:
-        role_of_groups(table.loc[usable, "group"].tolist(), table.loc[usable, "role"].tolist())
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    ignored = table.loc[usable & table["role"].isin(settings.leave_out), "role"].value_counts()
-    for role, count in ignored.items():
-        log.info("%d tiles with the role %s are left out", count, role)
-    return True, int(ignored.sum())
-
-
-def _join_roles(path: Path, table: pd.DataFrame, usable: "pd.Series[bool]") -> None:
-    """Fill `role` from a CSV of group, role and perhaps label."""
-    if not path.is_file():
-        raise UserError(f"There is no table of roles at {path}. Mend tiles.roles, or leave it out to draw the roles.")
-    frame = sources.read_csv(path)
-    for column in ("group", "role"):
-        sources.pick(frame.columns, column, path.name)
-    frame = frame.apply(lambda cells: cells.str.strip())
-    try:
-        role_of = role_of_groups(frame["group"].tolist(), frame["role"].tolist())
-    except ValueError as error:
-        raise UserError(f"{path.name}: {error}") from error
-    table["role"] = pd.Series([role_of.get(group) for group in table["group"]], index=table.index, dtype=object)
-    lacking = sorted(set(table.loc[usable & table["role"].isna(), "group"]))
-    if lacking:
-        raise UserError(
-            f"{path.name} lacks {len(lacking)} of the {table['group'].nunique()} groups: {sources.some(lacking)}. "
-            "Add a row for each."
-        )
-    if "label" in frame:
-        pairs = set(zip(frame["group"], frame["label"], strict=True))
-        found = zip(table.loc[usable, "group"], table.loc[usable, "label"], strict=True)
-        other = sorted({group for group, label in found if (group, label) not in pairs})
-        if other:
-            raise UserError(
-                f"{len(other)} groups have another label in {path.name} than in the source: {sources.some(other)}. "
-                "One of the two is wrong."
-            )
-
-
 def _decoded(settings: TilesSettings, source: Source, table: pd.DataFrame, out: Path, engine: Engine) -> pd.DataFrame:
     """`table` with what decoding found: tile_id, size, grey, where the PNG lies, and the reason where there is none."""
     rows_m = table.loc[table["reason"].isna(), "row"].to_numpy(np.int64)
-    chunks = sources.cut(source, rows_m, settings.chunk_tiles)
+    pieces = chunks.cut(source, rows_m, settings.chunk_tiles)
     work = store.work_folder(out)
-    paths = [work / f"tiles-{number:05d}.arrow" for number in range(len(chunks))]
+    paths = [work / f"tiles-{number:05d}.arrow" for number in range(len(pieces))]
     waiting = [number for number, path in enumerate(paths) if not path.exists()]
     wanted = Wanted(settings.size_px, settings.not_square == "crop", settings.max_side_px)
     results = engine.map(
-        functools.partial(decoding.decode_chunk, wanted=wanted), [chunks[number][1] for number in waiting]
+        functools.partial(decoding.decode_chunk, wanted=wanted), [pieces[number][1] for number in waiting]
     )
-    done = len(chunks) - len(waiting)
-    tracked = progress.track(results, "tiles", total=len(chunks), done=done, unit="chunk")
+    done = len(pieces) - len(waiting)
+    tracked = progress.track(results, "tiles", total=len(pieces), done=done, unit="chunk")
     for number, result in zip(waiting, tracked, strict=True):
-        decoding.write_chunk(paths[number], chunks[number][0], result)
+        decoding.write_chunk(paths[number], pieces[number][0], result)
         if compute.stop_asked() and number != waiting[-1]:
-            raise Interrupted(f"tiles stopped after chunk {number + 1} of {len(chunks)}; run again to continue")
+            raise Interrupted(f"tiles stopped after chunk {number + 1} of {len(pieces)}; run again to continue")
     parts = [
         decoding.read_chunk(path).drop_columns(["png"]).to_pandas().assign(chunk=n) for n, path in enumerate(paths)
     ]
@@ -236,34 +181,10 @@ def _reasons(table: pd.DataFrame) -> str:
     return ", ".join(f"{count} × {reason}" for reason, count in counts.items()) or "it holds none"
 
 
-def _divide(settings: TilesSettings, table: pd.DataFrame, seed: int, given: bool) -> None:
-    """Set copies aside that contradict each other or would leak; draw the roles if none were given."""
-    _set_aside_copies(table, "label", "the same picture in two classes")
-    if not given:
-        good = table[table["reason"].isna()]
-        if settings.group_column is None:
-            log.warning("no groups are given: every tile is its own, so near copies may lie in two roles")
-        try:
-            role_of = draw_roles(
-                good["label"].tolist(),
-                good["group"].tolist(),
-                settings.fractions.model_dump(),
-                lambda label: streams.numpy_stream(seed, "roles", label),
-            )
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        table["role"] = pd.Series([role_of.get(group) for group in table["group"]], index=table.index, dtype=object)
-    _set_aside_copies(table, "role", "the same picture in two roles")
-    good = table[table["reason"].isna()]
-    for column in ("group", "tile_id"):
-        assert good.groupby(column)["role"].nunique().max() == 1, f"a {column} lies in two roles"
-
-
-def _set_aside_copies(table: pd.DataFrame, column: str, reason: str) -> None:
-    """Set aside every copy of a picture that occurs with two values of `column`."""
-    good = table[table["reason"].isna()]
-    values = good.groupby("tile_id")[column].nunique()
-    _set_aside(table, table["tile_id"].isin(values.index[values > 1]), reason)
+def _grouped(source: Source, table: pd.DataFrame) -> None:
+    """Fill `group` where the source tells none. Here, decoded tiles become known to belong together."""
+    if not source.grouped:
+        log.warning("no groups are given: every tile is its own, so near copies may lie in two roles")
 
 
 def _report_set_aside(table: pd.DataFrame) -> None:

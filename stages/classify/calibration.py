@@ -2,6 +2,9 @@
 
 Source: Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv 1706.04599), equations 3 (expected
 calibration error) and 9 (temperature). Dividing all logits by one number changes no decision, only how sure it is.
+The targets are those of Platt 1999 ("Probabilistic outputs for support vector machines", section 2.2.1): as if one more
+tile of every class had been seen. Without them a small val where every tile is right asks for T → 0, and the one tile
+that goes wrong later costs more than all that was gained.
 Shapes: n tiles, k classes.
 """
 
@@ -14,14 +17,15 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 RANGE = (0.05, 20.0)
-"""Temperatures lie between these. Where every tile is right the best one would be 0, where guesses are better, ∞."""
+"""Temperatures lie between these. Where guesses are better the best one would be ∞."""
 
 
 def fit_temperature(logits_nk: npt.NDArray[np.floating], labels_n: Ints) -> float:
     """The temperature T with the lowest mean cross entropy of softmax(logits / T), within `RANGE`.
 
-    The cross entropy is convex in 1/T, so its slope there has one root. Logits may be shifted by a number per tile
-    (log-probabilities serve as well). Logits that say nothing (all equal in every tile) give 1.
+    The target of a tile is its class with weight (n + 1) / (n + k) and every other with 1 / (n + k). The cross entropy
+    is convex in 1/T, so its slope there has one root. Logits may be shifted by a number per tile (log-probabilities
+    serve as well). Logits that say nothing (all equal in every tile) give 1.
 
     Args:
         logits_nk: of tiles that the network was not trained on.
@@ -38,11 +42,12 @@ def fit_temperature(logits_nk: npt.NDArray[np.floating], labels_n: Ints) -> floa
     z_nk = z_nk - z_nk.max(axis=1, keepdims=True)
     if not z_nk.any():
         return 1.0
-    true_n = z_nk[np.arange(len(z_nk)), labels_n]
+    n, k = z_nk.shape
+    wanted = float((n * z_nk[np.arange(n), labels_n] + z_nk.sum(axis=1)).mean() / (n + k))
 
     def slope(sharpness: float) -> float:
-        """Derivative of the mean cross entropy by 1/T: the logit expected less the logit of the true class."""
-        return float(((softmax(sharpness * z_nk, axis=1) * z_nk).sum(axis=1) - true_n).mean())
+        """Derivative of the mean cross entropy by 1/T: the logit that softmax expects less that of the targets."""
+        return float((softmax(sharpness * z_nk, axis=1) * z_nk).sum(axis=1).mean()) - wanted
 
     coldest, hottest = RANGE
     if slope(1 / hottest) >= 0:

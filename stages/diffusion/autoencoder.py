@@ -65,12 +65,12 @@ def build(
 ) -> AutoencoderDC:
     """Return an untrained AutoencoderDC of convolutions only, in float32, every residual block being the identity.
 
-    Nothing is computed at the tile's full resolution but the first and last convolution; the first halving has a
-    quarter of the width, all deeper ones the whole.
+    Nothing is computed at the tile's full resolution but the first and last convolution; the first of several halvings
+    has a quarter of the width, all deeper ones the whole.
 
     Args:
         latent_channels: channels of the latent; must divide `width`.
-        downsampling: side of the tile over side of the latent, 4 or 8.
+        downsampling: side of the tile over side of the latent: 2 (small tiles, 28 px and the like), 4 or 8.
         width: channels of the hidden layers at a quarter of the tile's side and below, a multiple of 16, at least 64.
         encoder_blocks: residual blocks at each halving, from half the tile's side down to the latent's; at least 1.
         decoder_blocks: the same for the decoder, in the same order (finest first).
@@ -79,9 +79,9 @@ def build(
     Raises:
         ValueError: the numbers do not fit together; the message says which.
     """
-    levels = {4: 2, 8: 3}.get(downsampling)
+    levels = {2: 1, 4: 2, 8: 3}.get(downsampling)
     if levels is None:
-        raise ValueError(f"downsampling must be 4 or 8, not {downsampling}")
+        raise ValueError(f"downsampling must be 2, 4 or 8, not {downsampling}")
     if {len(encoder_blocks), len(decoder_blocks)} != {levels} or min(*encoder_blocks, *decoder_blocks) < 1:
         raise ValueError(
             f"downsampling {downsampling} needs {levels} numbers of blocks, each at least 1, on both sides"
@@ -90,7 +90,7 @@ def build(
         raise ValueError(
             f"width {width} must be a multiple of 16 and of latent_channels {latent_channels}, at least 64"
         )
-    widths = (width // 4, width // 4, *(width,) * (levels - 1))
+    widths = (width // 4, width // 4, *(width,) * (levels - 1)) if levels > 1 else (width, width)
     with torch.device("meta"):  # builds the layers without drawing from the global generator
         model = AutoencoderDC(
             latent_channels=latent_channels,

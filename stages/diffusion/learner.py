@@ -44,12 +44,12 @@ class Learner:
     """The denoiser, its average, its optimiser and its data; `step` does everything of one training step."""
 
     def __init__(
-        self, unet: nn.Module, recipe: Recipe, accelerator: Any, latents_vnchw: Tensor, y_n: Tensor, seed: int
+        self, network: nn.Module, recipe: Recipe, accelerator: Any, latents_vnchw: Tensor, y_n: Tensor, seed: int
     ) -> None:
         """Move everything to the accelerator's device.
 
         Args:
-            unet: the untrained network, as `unet.build` gives it.
+            network: untrained; `network(x, t, class_labels=y, return_dict=False)[0]` is its prediction of v.
             recipe: how to train it.
             accelerator: an `accelerate.Accelerator`; says the device, the precision and the place among processes.
             latents_vnchw: the cache, floating point of any width, every class 0 … K - 1 at least once.
@@ -57,12 +57,12 @@ class Learner:
             seed: the run's.
         """
         self.recipe, self.accelerator, self.seed = recipe, accelerator, seed
-        self.unet = unet.to(accelerator.device)
-        self.ema = Ema(self.unet, recipe.ema)
+        self.network = network.to(accelerator.device)
+        self.ema = Ema(self.network, recipe.ema)
         optimizer = torch.optim.AdamW(
-            self.unet.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
+            self.network.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
         )
-        self.parallel, self.optimizer = accelerator.prepare(self.unet, optimizer)
+        self.parallel, self.optimizer = accelerator.prepare(self.network, optimizer)
         self.latents_vnchw = latents_vnchw.to(accelerator.device)
         self.rows_by_class = [torch.nonzero(y_n == y).flatten() for y in range(int(y_n.max()) + 1)]
         self.schedule = schedule(recipe.noise).to(accelerator.device)
@@ -70,12 +70,12 @@ class Learner:
     @property
     def modules(self) -> Mapping[str, nn.Module]:
         """What a checkpoint must hold of the networks."""
-        return {"unet": self.unet, "ema": self.ema}
+        return {"network": self.network, "ema": self.ema}
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         """What a checkpoint must hold of the optimiser."""
-        return {"unet": self.optimizer.optimizer}
+        return {"network": self.optimizer.optimizer}
 
     def draw(self, k: int) -> loss.Draw:
         """This process's part of the chance of step `k`, on the device; a function of the seed and `k` alone."""
@@ -105,7 +105,7 @@ class Learner:
         self.accelerator.backward(value)
         norm = self.accelerator.clip_grad_norm_(self.parallel.parameters(), self.recipe.clip)
         self.optimizer.step()
-        self.ema.update(self.unet)
+        self.ema.update(self.network)
         return {"loss": float(value.detach()), "lr": rate, "grad_norm": float(norm)}
 
     def _velocity(self, x_bchw: Tensor, t_b: Tensor, y_b: Tensor) -> Tensor:

@@ -98,7 +98,8 @@ def start_encoder(model: AutoencoderDC, img_bchw: Tensor, basis_dk: Tensor, targ
         encoder.conv_in.conv.weight[:3, :, 1, 1] = torch.eye(3)
         encoder.conv_in.conv.bias.zero_()
     downs = [block[-1].conv for block in encoder.down_blocks if len(block) and hasattr(block[-1], "factor")]
-    set_centre(downs[0], torch.zeros(1, 1))
+    if downs:
+        set_centre(downs[0], torch.zeros(1, 1))
     if len(downs) == 2:
         set_centre(downs[1], basis_dk.T)
     with torch.no_grad():
@@ -128,10 +129,15 @@ def start_decoder(model: AutoencoderDC, basis_dk: Tensor, mean_d: Tensor, synth_
         set_centre(ups[0], up)
     else:
         first_od[: len(mean_d)] = torch.eye(len(mean_d), dtype=torch.float64)
-    set_centre(decoder.conv_in, first_od @ synth_dk - repeated(latent, width), first_od @ mean_d)
-    bias = torch.zeros(ups[-1].weight.shape[0])
-    bias[:48], bias[-4:] = LIFT, ANCHOR
-    set_centre(ups[-1], torch.zeros(1, 1), bias)
+    constant = first_od @ mean_d
+    if not ups:  # 2 x 2 patches: the first layer's channels are those that the last normalisation sees
+        constant[:12] += LIFT
+        constant[-1] += ANCHOR
+    set_centre(decoder.conv_in, first_od @ synth_dk - repeated(latent, width), constant)
+    if ups:
+        bias = torch.zeros(ups[-1].weight.shape[0])
+        bias[:48], bias[-4:] = LIFT, ANCHOR
+        set_centre(ups[-1], torch.zeros(1, 1), bias)
     with torch.no_grad():
         channels = decoder.norm_out.weight.shape[0]
         decoder.norm_out.weight.fill_(math.sqrt((ANCHOR**2 + 12 * LIFT**2 * 1.3) / channels))

@@ -1,7 +1,8 @@
 """From class numbers and noise to tiles: sampling with guidance, and the same as a diffusers pipeline.
 
-This file needs torch and diffusers alone, so a copy of it beside the weights lets anyone load them:
-`DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder)`.
+This file needs torch and diffusers alone (a U-ViT, whose code lies beside its weights, timm as well), so a copy of it
+beside the weights lets anyone load them:
+`DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)`.
 
 Shapes: `z_bchw` latents of zero mean and unit variance per channel; `y_b` class numbers; `img_bchw` images.
 """
@@ -20,7 +21,7 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 """Predicted velocity of noisy latents (b, c, h, w) at steps (b,)."""
 
 
-def guided(unet: Any, y_b: Tensor, null_class: int, guidance: float) -> Velocity:
+def guided(network: Any, y_b: Tensor, null_class: int, guidance: float) -> Velocity:
     """The velocity moved away from the unconditional one: `v_null + guidance (v_class - v_null)`.
 
     Ho and Salimans 2022, arXiv 2207.12598; 1 is no guidance and costs one evaluation instead of two.
@@ -28,10 +29,10 @@ def guided(unet: Any, y_b: Tensor, null_class: int, guidance: float) -> Velocity
 
     def predict(z_bchw: Tensor, t_b: Tensor) -> Tensor:
         if guidance == 1.0:
-            plain_bchw: Tensor = unet(z_bchw, t_b, class_labels=y_b, return_dict=False)[0]
+            plain_bchw: Tensor = network(z_bchw, t_b, class_labels=y_b, return_dict=False)[0]
             return plain_bchw
         both = torch.cat([y_b, torch.full_like(y_b, null_class)])
-        v_2bchw = unet(torch.cat([z_bchw, z_bchw]), torch.cat([t_b, t_b]), class_labels=both, return_dict=False)[0]
+        v_2bchw = network(torch.cat([z_bchw, z_bchw]), torch.cat([t_b, t_b]), class_labels=both, return_dict=False)[0]
         v_class, v_null = v_2bchw.float().chunk(2)
         moved_bchw: Tensor = v_null + guidance * (v_class - v_null)
         return moved_bchw
@@ -72,15 +73,16 @@ def decode_pixels(vae: Any, z_bchw: Tensor, mean: Sequence[float], std: Sequence
 class TilePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers carries no types
     """Synthetic tiles of given classes.
 
-    Args of the constructor: `vae` (AutoencoderTiny or AutoencoderKL), `unet` (class-conditional UNet2DModel that
-    predicts velocity), `scheduler`; `latent_mean` and `latent_std` per channel; `classes`, their names in the order
-    of their numbers; `size_px`, the side of a tile; `guidance_scale` and `num_inference_steps`, the defaults.
+    Args of the constructor: `vae` (a diffusers autoencoder), `denoiser` (class-conditional UNet2DModel,
+    DiTTransformer2DModel or UViT that predicts velocity), `scheduler`; `latent_mean` and `latent_std` per channel;
+    `classes`, their names in the order of their numbers; `size_px`, the side of a tile; `guidance_scale` and
+    `num_inference_steps`, the defaults.
     """
 
     def __init__(
         self,
         vae: Any,
-        unet: Any,
+        denoiser: Any,
         scheduler: Any,
         latent_mean: list[float] | None = None,
         latent_std: list[float] | None = None,
@@ -90,7 +92,7 @@ class TilePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers carrie
         num_inference_steps: int = 20,
     ) -> None:
         super().__init__()
-        self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
+        self.register_modules(vae=vae, denoiser=denoiser, scheduler=scheduler)
         self.register_to_config(
             latent_mean=latent_mean or [],
             latent_std=latent_std or [],
@@ -102,9 +104,9 @@ class TilePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers carrie
 
     def latent_noise(self, generators: Sequence[torch.Generator]) -> Tensor:
         """One latent of noise from each generator (CPU generators, so that every device starts alike)."""
-        side = self.unet.config.sample_size
+        side = self.denoiser.config.sample_size
         height, width = side if isinstance(side, list | tuple) else (side, side)
-        shape = (1, self.unet.config.in_channels, height, width)
+        shape = (1, self.denoiser.config.in_channels, height, width)
         return torch.cat([torch.randn(shape, generator=generator) for generator in generators])
 
     @torch.no_grad()
@@ -141,8 +143,8 @@ class TilePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers carrie
         if len(generator) != len(y_b):
             raise ValueError(f"{len(y_b)} labels need as many generators or one; got {len(generator)}")
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        device = self.unet.device
-        predict = guided(self.unet, y_b.to(device), len(names), scale)
+        device = self.denoiser.device
+        predict = guided(self.denoiser, y_b.to(device), len(names), scale)
         steps = num_inference_steps or self.config.num_inference_steps
         z_bchw = sample_latents(predict, self.scheduler, self.latent_noise(generator).to(device), steps)
         config = self.config

@@ -24,6 +24,11 @@ def padded_side(side: int, multiple: int) -> int:
     return -(-side // multiple) * multiple
 
 
+def at_once(side: int, most: int = 64) -> int:
+    """How many images of `side` px go through an autoencoder together: `most` up to 64 px, as many pixels beyond."""
+    return max(1, min(most, most * 64**2 // side**2))
+
+
 def pad(img_bchw: Tensor, side: int) -> Tensor:
     """Mirror the borders until images are `side` × `side`, the odd pixel at right and bottom; `crop` undoes it."""
     extra_h, extra_w = side - img_bchw.shape[2], side - img_bchw.shape[3]

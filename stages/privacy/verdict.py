@@ -35,6 +35,8 @@ class Evidence(NamedTuple):
     """Share of sets with planted copies in which the audit alarmed; None: not measured."""
     false_alarms: tuple[str, ...] = ()
     """Names of hard tests that alarmed on hold-out tiles."""
+    soft_labels: bool = False
+    """Whether the selection carries class probabilities of a network that was trained on the private tiles."""
 
 
 class Limits(NamedTuple):
@@ -162,6 +164,16 @@ RULES: tuple[Rule, ...] = (
         lambda e, _: (
             f"{e.common} released tile(s) are as near to a control tile as to a training tile: probably a common "
             "picture, but someone should look."
+        ),
+    ),
+    Rule(
+        "soft labels",
+        "REVIEW",
+        lambda e, _: e.soft_labels,
+        lambda *_: (
+            "The selection carries soft labels. They come from a network that was trained on the private tiles and "
+            "tell more of them than class names do; this audit looked at images alone. A release leaves them out "
+            "unless it was asked for them."
         ),
     ),
 )

@@ -13,7 +13,10 @@ NOT_TESTED = (
     "more than about ten degrees the audit misses many",
     "linking with other data that a recipient may hold, and what class names give away",
 )
-
+SOFT_LABELS = (
+    "what soft labels give away: they are the outputs of a network trained on the private tiles, and attacks through "
+    "such outputs (membership, reconstruction) were not tried"
+)
 
 METHOD = (
     "Train and control are compared with equal numbers of groups of every class (the average over all draws of that "
@@ -22,6 +25,11 @@ METHOD = (
     "tiles come to training tiles of other groups. The chance of any false alarm among the tests that decide a NO-GO "
     "is held at the level by Holm's correction, and likewise among those that ask for a REVIEW."
 )
+
+
+def not_tested(soft_labels: bool) -> list[str]:
+    """What the audit did not try, given whether the selection carries soft labels."""
+    return [*NOT_TESTED, SOFT_LABELS] if soft_labels else list(NOT_TESTED)
 
 
 def meanings(found: Mapping[str, Finding], tiles: int) -> dict[str, str]:

@@ -11,13 +11,14 @@ def sure_and_right(logit: float, right: int, n: int) -> tuple[np.ndarray, np.nda
     return np.tile([logit, 0.0], (n, 1)), (np.arange(n) >= right).astype(np.int64)
 
 
-@pytest.mark.parametrize(("logit", "right"), [(6.0, 80), (1.0, 80), (3.0, 60)])
+@pytest.mark.parametrize(("logit", "right"), [(6.0, 80), (1.0, 80), (3.0, 60), (5.0, 100)])
 def test_the_temperature_of_two_classes_is_the_logit_over_the_log_odds_of_being_right(logit: float, right: int) -> None:
+    """The share held to be right is Laplace's, (r + 1) / (n + 2)."""
     z_nk, labels_n = sure_and_right(logit, right, 100)
+    share = (right + 1) / 102
     temperature = fit_temperature(z_nk, labels_n)
-    assert temperature == pytest.approx(logit / np.log(right / (100 - right)), rel=1e-8)
-    assert soften(z_nk, temperature)[:, 0] == pytest.approx(right / 100)
-    assert calibration_error(soften(z_nk, temperature), labels_n) < 1e-8 < calibration_error(soften(z_nk, 1), labels_n)
+    assert temperature == pytest.approx(logit / np.log(share / (1 - share)), rel=1e-8)
+    assert soften(z_nk, temperature)[:, 0] == pytest.approx(share)
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +49,21 @@ def test_no_other_temperature_has_a_lower_loss(honest: tuple[np.ndarray, np.ndar
         assert log_loss(z_nk, labels_n, other) > log_loss(z_nk, labels_n, best)
 
 
+def test_a_small_val_where_every_tile_is_right_makes_the_network_no_surer_than_it_can_know() -> None:
+    z_nk, labels_n = sure_and_right(4.0, 10, 10)
+    assert soften(z_nk, fit_temperature(z_nk, labels_n))[:, 0] == pytest.approx(11 / 12)
+
+
 def test_log_probabilities_serve_as_logits(honest: tuple[np.ndarray, np.ndarray]) -> None:
     z_nk, labels_n = 2 * honest[0], honest[1]
     assert fit_temperature(np.log(softmax(z_nk, axis=1)), labels_n) == pytest.approx(fit_temperature(z_nk, labels_n))
 
 
 def test_extremes_stay_in_the_range_and_silence_is_left_alone() -> None:
-    z_nk, labels_n = sure_and_right(4.0, 10, 10)
+    z_nk, labels_n = sure_and_right(0.01, 100, 100)
     assert fit_temperature(z_nk, labels_n) == calibration.RANGE[0]
     assert fit_temperature(z_nk, 1 - labels_n) == calibration.RANGE[1]
-    assert fit_temperature(np.ones((10, 2)), labels_n) == 1.0
+    assert fit_temperature(np.ones((100, 2)), labels_n) == 1.0
 
 
 def test_the_calibration_error_of_a_small_case_is_that_by_hand() -> None:

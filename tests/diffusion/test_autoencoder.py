@@ -49,7 +49,7 @@ def noise_tiles(n: int = 12, side: int = 16) -> Tensor:
     return torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=torch_stream(1, "tiles"))
 
 
-@pytest.mark.parametrize("downsampling", [4, 8])
+@pytest.mark.parametrize("downsampling", [2, 4, 8])
 @pytest.mark.parametrize("latent_channels", [4, 16])
 def test_encode_divides_the_side_and_decode_restores_it(downsampling: int, latent_channels: int) -> None:
     vae, img_bchw = small(latent_channels, downsampling), torch.zeros(2, 3, 16, 16)

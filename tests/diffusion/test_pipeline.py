@@ -2,10 +2,12 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 
 from stages.diffusion import pipeline
 from stages.diffusion.schedule import NoiseName, Schedule, dpm_solver, schedule
@@ -53,13 +55,42 @@ def test_the_error_falls_with_steps_faster_than_a_first_order_solver_would() -> 
     assert errors[3] < 0.3 * first[1]
 
 
+LINE: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "squaredcos_cap_v2",
+    "timestep_spacing": "trailing",
+}
+
+
+@pytest.mark.parametrize(
+    ("solver", "steps", "near"),
+    [
+        (DDIMScheduler(prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=True, **LINE), 500, 0.006),
+        (EulerDiscreteScheduler(prediction_type="v_prediction", **LINE), 500, 0.006),
+        (UniPCMultistepScheduler(prediction_type="v_prediction", **LINE), 100, 0.0005),
+        (dpm_solver("cosine"), 100, 0.003),
+    ],
+    ids=["ddim", "euler", "unipc", "dpm-solver++"],
+)
+def test_every_sampler_ends_where_the_closed_form_does(solver: Any, steps: int, near: float) -> None:
+    """The probability flow of Gaussian data is a straight scaling: from noise e to mean + spread × e."""
+    noise = torch.randn((64, 1, 4, 4), generator=torch_stream(0, "noise"))
+    predict = ideal(schedule("cosine"), 0.7, 1.5)
+    solver.set_timesteps(steps)
+    z = noise * solver.init_noise_sigma
+    for t in solver.timesteps:
+        t_b = torch.full((64,), int(t))
+        z = solver.step(predict(solver.scale_model_input(z, t), t_b), t, z, return_dict=False)[0]
+    assert float((z - (0.7 + 1.5 * noise)).abs().mean()) < near
+
+
 def test_guidance_moves_along_the_line_from_unlabelled_to_labelled() -> None:
-    def unet(x: torch.Tensor, t: torch.Tensor, class_labels: torch.Tensor, return_dict: bool) -> list[torch.Tensor]:
+    def network(x: torch.Tensor, t: torch.Tensor, class_labels: torch.Tensor, return_dict: bool) -> list[torch.Tensor]:
         return [class_labels.float().view(-1, 1, 1, 1).expand_as(x)]
 
     z, t_b, y_b = torch.zeros(2, 1, 2, 2), torch.zeros(2), torch.tensor([0, 1])
-    assert pipeline.guided(unet, y_b, 3, 1.0)(z, t_b)[:, 0, 0, 0].tolist() == [0.0, 1.0]
-    assert pipeline.guided(unet, y_b, 3, 2.0)(z, t_b)[:, 0, 0, 0].tolist() == [-3.0, -1.0]
+    assert pipeline.guided(network, y_b, 3, 1.0)(z, t_b)[:, 0, 0, 0].tolist() == [0.0, 1.0]
+    assert pipeline.guided(network, y_b, 3, 2.0)(z, t_b)[:, 0, 0, 0].tolist() == [-3.0, -1.0]
 
 
 def test_grey_levels_are_rounded_to_the_nearest_and_cut() -> None:

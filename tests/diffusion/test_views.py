@@ -26,6 +26,11 @@ def test_padding_goes_to_the_next_multiple_and_crop_undoes_it() -> None:
     assert torch.equal(padded[:, :, 1], padded[:, :, 3]), "the border is mirrored"
 
 
+def test_at_once_go_as_many_pixels_as_64_tiles_of_64_px_have() -> None:
+    assert [views.at_once(side) for side in (28, 64, 96, 128, 256, 2048)] == [64, 64, 28, 16, 4, 1]
+    assert [views.at_once(side, most=50) for side in (32, 64, 128)] == [50, 50, 12]
+
+
 def test_a_sheet_places_pictures_in_rows() -> None:
     pictures = np.stack([np.full((2, 3, 3), value, np.uint8) for value in (10, 20, 30)])
     page = views.sheet(pictures, columns=2, gap=1)

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from pipeline import config as configs
+from pipeline import story
+from pipeline.steps import find
 from stages.contracts import UserError
 from stages.settings import external_paths
 
+HERE = Path(__file__).parents[2]
 BASE = "tiles: {source: tiles.parquet}\nautoencoder: {mode: train}\n"
 
 
@@ -164,6 +167,48 @@ def test_outside_paths_are_known_by_their_type(recipe: Path) -> None:
     assert external_paths(configs.load(recipe).tiles) == {"source": recipe.parent / "tiles.parquet"}
 
 
+def test_paths_within_a_section_start_at_the_recipe_too(recipe: Path) -> None:
+    write(recipe, "embedding: {encoder: transformers, transformers: {folder: vit}}\n")
+    assert external_paths(configs.load(recipe).embedding) == {"transformers.folder": recipe.parent / "vit"}
+
+
+def test_an_unknown_key_within_a_section_is_suggested(recipe: Path) -> None:
+    write(recipe, "embedding: {encoder: timm, timm: {model: resnet18, wheights: x}}\n")
+    with pytest.raises(UserError, match=r"'embedding.timm.wheights'; did you mean 'weights'\?"):
+        configs.load(recipe)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "needs"),
+    [
+        ("judge", {"candidates", "tiles", "judge"}),
+        ("squeezenet", {"candidates", "tiles"}),
+        ("autoencoder", {"candidates", "tiles", "autoencoder"}),
+    ],
+)
+def test_the_embedding_needs_its_encoder_alone(recipe: Path, encoder: str, needs: set[str]) -> None:
+    steps = story.tell(configs.load(recipe, [f"embedding.encoder={encoder}"]))
+    assert set(find(steps, "embedding").needs) == needs
+
+
+def test_a_selection_with_soft_labels_needs_the_judge(recipe: Path) -> None:
+    write(recipe, "selections: {hard: {}, soft: {soft_labels: true}}\n")
+    steps = story.tell(configs.load(recipe))
+    assert "judge" in find(steps, "selection/soft").needs and "judge" not in find(steps, "selection/hard").needs
+
+
+def test_soft_labels_that_no_selection_makes_cannot_ship(recipe: Path) -> None:
+    write(recipe, "release: {selection: infomap_50, licence: CC-BY-4.0, contact: someone, soft_labels: true}\n")
+    with pytest.raises(UserError, match="selections.infomap_50.soft_labels is not"):
+        configs.load(recipe)
+    assert configs.load(recipe, ["selections.infomap_50.soft_labels=true"]).release
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "configs").glob("*.yaml")), ids=lambda path: str(path.stem))
+def test_every_recipe_that_ships_can_be_read(path: Path) -> None:
+    assert configs.load(path).denoiser.network in ("unet", "dit", "uvit")
+
+
 def test_every_setting_says_what_it_means() -> None:
     schema = configs.Config.model_json_schema()
     for name, model in [("Config", schema), *schema["$defs"].items()]:
@@ -180,3 +225,12 @@ def test_every_number_is_bounded() -> None:
             for kind in kinds:
                 if kind.get("type") in ("integer", "number") and not {"enum", "const"} & kind.keys():
                     assert bounds & kind.keys(), f"{name}.{key} has no bound"
+
+
+def test_audits_can_be_limited_to_the_selection_that_ships(recipe: Path) -> None:
+    shipping = "release: {selection: one, licence: CC-BY-4.0, contact: someone}\n"
+    write(recipe, "selections: {one: {}, two: {}}\n" + shipping)
+    audited = {"all": ["one", "two"], "released": ["one"]}
+    for setting, names in audited.items():
+        nodes = [step.node for step in story.tell(configs.load(recipe, [f"audited={setting}"]))]
+        assert [node for node in nodes if node.startswith("audit")] == [f"audit_images/{name}" for name in names]

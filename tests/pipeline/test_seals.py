@@ -8,6 +8,7 @@ import pytest
 
 from pipeline import seals
 from stages.contracts import UserError
+from stages.embedding import EmbeddingSettings
 
 
 def digest(source: str) -> str:
@@ -25,6 +26,11 @@ def test_a_stage_stands_on_every_module_below_it() -> None:
     found = seals.code_of("stages.training")
     assert {"stages.training", "stages.store", "stages.compute", "stages.contracts"} <= found.keys()
     assert not any(name.startswith(("torch", "pipeline")) for name in found)
+
+
+def test_the_modules_inside_a_package_count_each_by_itself() -> None:
+    below = {f"stages.sources.{name}" for name in ("opening", "table", "chunks", "parquet", "folders", "medmnist")}
+    assert below | {"stages.sources", "stages.dividing", "stages.decoding"} <= seals.code_of("stages.tiles").keys()
 
 
 def test_imports_are_found_wherever_they_stand() -> None:
@@ -78,3 +84,17 @@ def test_differences_are_said_in_words() -> None:
 def test_a_template_counts_where_code_names_it() -> None:
     assert "stages.release_card:release_card.md.jinja" in seals.code_of("stages.release")
     assert not any("jinja" in name for name in seals.code_of("stages.tiles"))
+
+
+def test_an_outside_file_in_a_section_of_the_settings_is_sealed_by_content(tmp_path: Path) -> None:
+    sealed = []
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(content)
+        section = {"model": "resnet18", "weights": path}
+        settings = EmbeddingSettings.model_validate({"encoder": "timm", "timm": section})
+        causes = seals.causes("embedding", settings, 0, "stages.settings", {}, tmp_path)
+        sealed.append(causes["settings"])
+        assert str(tmp_path) not in str(causes)
+    assert sealed[0] == sealed[1] != sealed[2]
+    assert sealed[0]["timm"]["weights"].startswith("content ")

@@ -21,6 +21,7 @@ TRIGGERS: dict[str, dict[str, object]] = {
     "candidates": {"candidates": ("near_copies",)},
     "soft signals": {"soft": ("closer_to_train",)},
     "common pictures": {"common": 1},
+    "soft labels": {"soft_labels": True},
 }
 
 

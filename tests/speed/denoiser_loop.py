@@ -1,6 +1,6 @@
 """How much our training loop adds to the bare forward, backward and optimiser step of the same network.
 
-    python tests/speed/denoiser_loop.py [steps]
+    python tests/speed/denoiser_loop.py [steps] [unet | dit | uvit]
 
 Both sides do one step in turn, in one process, on the same network, batch and precision; medians are compared. Ours
 does everything a real step does: it draws the batch, gathers latents, weighs the loss, clips, averages the weights,
@@ -15,23 +15,20 @@ from pathlib import Path
 
 import torch
 
-from stages import compute, training
+from stages import compute, denoiser_networks, training
 from stages.denoiser import Board, DenoiserSettings, _recipe
-from stages.diffusion import unet
 from stages.diffusion.learner import Learner
 from stages.streams import torch_stream
 
 SHAPE, CLASSES, TILES = (4, 16, 16), 3, 300
 
 
-def main(steps: int) -> float:
+def main(steps: int, name: str) -> float:
     """Print both medians and return their ratio."""
-    settings = DenoiserSettings()
+    settings = DenoiserSettings.model_validate({"network": name})
     accelerator = compute.accelerator(settings.precision if compute.fast_bf16() else "no")
-    networks = [
-        unet.build(SHAPE, CLASSES, settings.widths, settings.layers, settings.attention, torch_stream(0, "weights"))
-        for _ in range(2)
-    ]
+    sizes = getattr(settings, settings.network)
+    networks = [denoiser_networks.build(sizes, SHAPE, CLASSES, torch_stream(0, "weights")) for _ in range(2)]
     latents_vnchw = torch.randn((8, TILES, *SHAPE), generator=torch_stream(0, "data")).half()
     ours = Learner(networks[0], _recipe(settings), accelerator, latents_vnchw, torch.arange(TILES) % CLASSES, seed=0)
     bare = networks[1].train().to(accelerator.device)
@@ -73,9 +70,10 @@ def main(steps: int) -> float:
         board.close()
     warm = steps // 5
     ours_ms, bare_ms = 1e3 * statistics.median(loop_s[warm:]), 1e3 * statistics.median(bare_s[warm:])
-    print(f"our loop {ours_ms:.1f} ms, bare step {bare_ms:.1f} ms, ratio {ours_ms / bare_ms:.3f}")
+    print(f"{name}: our loop {ours_ms:.1f} ms, bare step {bare_ms:.1f} ms, ratio {ours_ms / bare_ms:.3f}")
     return ours_ms / bare_ms
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 60) > 1.15)
+    steps, name, *_ = (*sys.argv[1:], *("60", "unet")[len(sys.argv) - 1 :])
+    sys.exit(main(int(steps), name) > 1.15)

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from made_tiles import as_parquet, rows
 
 from pipeline.engine import Serial
 from stages import autoencoder, candidates, compute, denoiser, images, store
 from stages.contracts import Inputs
+from stages.denoiser_networks import UNetSettings
 
 CHILD = """
 import pickle, sys, torch
@@ -56,9 +58,7 @@ AUTOENCODER = autoencoder.AutoencoderSettings(
     latent_channels=2,
 )
 DENOISER = denoiser.DenoiserSettings(
-    widths=(8, 16),
-    attention=(False, False),
-    head_width=8,
+    unet=UNetSettings(widths=(8, 16), attention=(False, False), head_width=8),
     steps=8,
     batch=4,
     warmup=1,
@@ -166,3 +166,8 @@ def denoiser_settings() -> denoiser.DenoiserSettings:
 def candidates_settings() -> candidates.CandidatesSettings:
     """The chain's."""
     return CANDIDATES
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    return as_parquet(rows(), tmp_path / "in" / "tiles.parquet")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stages import images, store
-from stages.audit_images import PRIVATE, AuditImagesSettings, run
+from stages.audit_images import PRIVATE, AuditImagesSettings, _as_many, run
 from stages.contracts import UserError
 from stages.images import ImageSet
 
@@ -121,3 +121,23 @@ def test_what_may_leave_the_house_names_no_real_tile_and_promises_nothing(tmp_pa
     for test in found["tests"]:
         assert test["low"] <= test["value"] <= test["high"]
         assert len(test["meaning"]) > 20
+
+
+def test_soft_labels_ask_for_a_review_and_are_told_as_not_tested(tmp_path: Path) -> None:
+    (tmp_path / "hard").mkdir()
+    (tmp_path / "soft").mkdir()
+    hard = audit(tmp_path / "hard", synthetic(300, seed=5))
+    released = synthetic(300, seed=5)
+    soft = audit(tmp_path / "soft", released._replace(table=released.table.assign(p0=0.25, p1=0.75)))
+    assert (hard["verdict"], hard["soft_labels"]) == ("GO", False) and not any("soft" in x for x in hard["not_tested"])
+    assert (soft["verdict"], soft["soft_labels"]) == ("REVIEW", True)
+    assert soft["reasons"] == [reason for reason in soft["reasons"] if "carries soft labels" in reason]
+    assert "were not tried" in soft["not_tested"][-1] and soft["tests"] == hard["tests"]
+
+
+def test_the_negative_control_is_as_large_as_what_is_audited_and_of_whole_groups() -> None:
+    tiles = images.make(textures(60, seed=1, side=8), np.zeros(60), CLASSES[:1], {"group": np.repeat(np.arange(20), 3)})
+    few = _as_many(tiles, 12, np.random.default_rng(0))
+    assert few.table["group"].value_counts().tolist() == [3, 3, 3, 3]
+    assert _as_many(tiles, 12, np.random.default_rng(1)).table["group"].tolist() != few.table["group"].tolist()
+    assert len(_as_many(tiles, 100, np.random.default_rng(0)).table) == 60

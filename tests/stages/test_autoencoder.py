@@ -4,14 +4,17 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
 from pydantic import ValidationError
 
 from stages import autoencoder, images, models, store
 from stages.autoencoder import AutoencoderSettings
 from stages.contracts import UserError
 from stages.diffusion import autoencoder as science
+from stages.diffusion import views
 from stages.diffusion.views import view
 
 
@@ -64,20 +67,109 @@ def test_a_folder_without_a_scale_is_refused_with_advice(chain: Any, tmp_path: P
         run_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, tmp_path / "out")
 
 
-def test_an_autoencoder_kl_is_taken_too(chain: Any, tmp_path: Path, run_a_stage: Any) -> None:
-    from diffusers import AutoencoderKL
+def kl(folder: Path, latent_channels: int = 3) -> Any:
+    """A small AutoencoderKL of factor 2 in `folder`: as SD's, and with 16 channels as SD3's and Flux's."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoencoderKL(
+            block_out_channels=(8, 16),
+            norm_num_groups=4,
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=latent_channels,
+            use_quant_conv=latent_channels != 16,
+            use_post_quant_conv=latent_channels != 16,
+            shift_factor=0.1 if latent_channels == 16 else None,
+        )
+    model.save_pretrained(folder)
+    return model.eval()
 
-    kl = AutoencoderKL(
-        block_out_channels=(8, 8),
-        norm_num_groups=4,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=3,
-    )
-    kl.save_pretrained(tmp_path / "kl")
-    settings = AutoencoderSettings(folder=tmp_path / "kl", scale="own", views=1)
+
+def taesd(folder: Path) -> Any:
+    """A small AutoencoderTiny of factor 4 in `folder`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoencoderTiny(
+            encoder_block_out_channels=(8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8),
+            num_encoder_blocks=(1, 1, 1),
+            num_decoder_blocks=(1, 1, 1),
+        )
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+@pytest.mark.parametrize("channels", [3, 16])
+def test_an_autoencoder_kl_is_taken_with_the_mean_of_its_posterior(
+    chain: Any, tmp_path: Path, run_a_stage: Any, channels: int
+) -> None:
+    given = kl(tmp_path / "kl", channels)
+    settings = AutoencoderSettings(folder=tmp_path / "kl", scale="own", views=1, precision="no")
     out = run_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, tmp_path / "out")
-    assert store.read_json(out / "facts.json")["latent_shape"] == [3, 16, 16]
+    assert store.read_json(out / "facts.json")["latent_shape"] == [channels, 16, 16]
+    train = images.read(chain.tiles / "images", role="train")
+    img = science.to_float(torch.from_numpy(train.pixels_nhwc.transpose(0, 3, 1, 2).copy()))
+    with torch.no_grad():
+        mean = given.encode(img).latent_dist.mean
+    read = models.read_autoencoder(out / "vae")
+    latents = store.read_tensors(out / "latents.safetensors")["latents_vnchw"][0].float()
+    expected = science.normalise(mean, read.mean_c, read.std_c)
+    torch.testing.assert_close(latents, expected, atol=5e-3, rtol=5e-3)
+
+
+def test_a_taesd_is_taken_and_fine_tuned(chain: Any, tmp_path: Path, run_a_stage: Any) -> None:
+    before = taesd(tmp_path / "tiny").state_dict()
+    settings = AutoencoderSettings(folder=tmp_path / "tiny", scale="own", views=1)
+    out = run_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, tmp_path / "taken")
+    assert store.read_json(out / "facts.json")["latent_shape"] == [4, 8, 8]
+    again = models.read_vae(out / "vae").state_dict()
+    assert all(torch.equal(again[key], value) for key, value in before.items())
+    tuned = settings.model_copy(
+        update={"mode": "finetune", "steps": 40, "batch": 8, "warmup": 0, "learning_rate": 3e-3}
+    )
+    out = run_a_stage(autoencoder.run, tuned, {"tiles": chain.tiles}, tmp_path / "tuned")
+    after = models.read_vae(out / "vae").state_dict()
+    assert any(not torch.equal(after[key], value) for key, value in before.items())
+    l1 = pd.read_parquet(out / "curves.parquet")["l1"]
+    assert l1.tail(5).mean() < 0.8 * l1.head(5).mean()
+
+
+def test_an_autoencoder_kl_is_not_fine_tuned(chain: Any, tmp_path: Path, run_a_stage: Any) -> None:
+    kl(tmp_path / "kl")
+    settings = AutoencoderSettings(mode="finetune", folder=tmp_path / "kl", views=1)
+    with pytest.raises(UserError, match="set autoencoder.mode to folder"):
+        run_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, tmp_path / "out")
+
+
+def test_pickled_weights_are_refused_with_advice(chain: Any, tmp_path: Path, run_a_stage: Any) -> None:
+    model = kl(tmp_path / "kl")
+    (tmp_path / "kl" / models.WEIGHTS).unlink()
+    torch.save(model.state_dict(), tmp_path / "kl" / "diffusion_pytorch_model.bin")
+    settings = AutoencoderSettings(folder=tmp_path / "kl", scale="own", views=1)
+    with pytest.raises(UserError, match="never read here.*use_safetensors=False"):
+        run_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, tmp_path / "out")
+
+
+def test_large_tiles_go_through_a_few_at_a_time_and_give_the_same(
+    tmp_path: Path, run_a_stage: Any, tiles_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taesd(tmp_path / "tiny")
+    tiles = tiles_of(tmp_path / "tiles", 160)
+    settings = AutoencoderSettings(folder=tmp_path / "tiny", scale="own", views=1, precision="no")
+    seen: list[int] = []
+    encode = science.encode
+
+    def noted(vae: Any, img_bchw: torch.Tensor) -> torch.Tensor:
+        seen.append(len(img_bchw))
+        return encode(vae, img_bchw)
+
+    monkeypatch.setattr(science, "encode", noted)
+    few = run_a_stage(autoencoder.run, settings, {"tiles": tiles}, tmp_path / "few")
+    assert max(seen) == 10, "10 of 160 px cover as many pixels as 64 of 64 px"
+    monkeypatch.setattr(views, "at_once", lambda side, most=64: 5)
+    other = run_a_stage(autoencoder.run, settings, {"tiles": tiles}, tmp_path / "other")
+    one, two = (store.read_tensors(out / "latents.safetensors")["latents_vnchw"].float() for out in (few, other))
+    torch.testing.assert_close(one, two, atol=2e-3, rtol=2e-3)
 
 
 def test_fine_tuning_starts_from_the_folder_and_moves(chain: Any, tmp_path: Path, run_a_stage: Any) -> None:
@@ -105,8 +197,14 @@ def test_tiles_of_28_px_are_padded_to_a_side_the_denoiser_can_halve(
 
 
 def test_a_mode_that_needs_a_folder_asks_for_it() -> None:
-    with pytest.raises(ValidationError, match="needs `folder`"):
+    with pytest.raises(ValidationError, match="needs either `folder`"):
         AutoencoderSettings()
+    with pytest.raises(ValidationError, match="needs either `folder`"):
+        AutoencoderSettings(folder=Path("here"), hub="owner/model")
+    with pytest.raises(ValidationError, match="takes no `folder` or `hub`"):
+        AutoencoderSettings(mode="train", hub="owner/model")
+    with pytest.raises(ValidationError, match="hub"):
+        AutoencoderSettings(hub="not a name")
     with pytest.raises(ValidationError, match="must divide width"):
         AutoencoderSettings(mode="train", latent_channels=5)
 

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from pipeline.engine import Processes
-from stages import candidates, images, store
+from stages import candidates, denoiser, images, store
 from stages.candidates import CandidatesSettings
+from stages.denoiser import DenoiserSettings
+from stages.denoiser_networks import UViTSettings
 from stages.diffusion.pipeline import TilePipeline
-from stages.streams import torch_stream
+from stages.streams import derive, torch_stream
 
 
 def inputs_of(chain: Any) -> dict[str, Path]:
@@ -77,20 +79,45 @@ def test_the_pipeline_says_which_classes_it_knows(chain: Any) -> None:
     assert len(pipeline([1, "dark"], torch_stream(0, "x"), guidance_scale=1.0, num_inference_steps=2)) == 2
 
 
-def test_the_pipeline_loads_without_this_package(chain: Any, tmp_path: Path) -> None:
-    """As a stranger would: diffusers alone, in an empty folder."""
-    folder = str(chain.candidates / "pipeline")
+@pytest.fixture(scope="module", params=["unet", "uvit"])
+def drawn(
+    request: pytest.FixtureRequest,
+    chain: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+    run_a_stage: Any,
+    denoiser_settings: DenoiserSettings,
+    candidates_settings: CandidatesSettings,
+) -> Path:
+    """The candidates of a denoiser that diffusers has, and of the one whose code travels with it."""
+    if request.param == "unet":
+        return Path(chain.candidates)
+    small = {"network": "uvit", "uvit": UViTSettings(width=16, depth=3, heads=2), "checkups": 1}
+    settings = denoiser_settings.model_copy(update=small)
+    inputs = {"tiles": chain.tiles, "autoencoder": chain.autoencoder}
+    root = tmp_path_factory.mktemp(request.param)
+    inputs["denoiser"] = run_a_stage(denoiser.run, settings, inputs, root / "denoiser")
+    return Path(run_a_stage(candidates.run, candidates_settings, inputs, root / "candidates"))
+
+
+def test_the_pipeline_draws_the_same_without_this_package(drawn: Path, tmp_path: Path) -> None:
+    """As a stranger would: diffusers (and timm) alone, in an empty folder; the code lies beside the weights."""
+    folder = str(drawn / "pipeline")
     code = (
-        "import sys; from diffusers import DiffusionPipeline\n"
+        "import sys, numpy, torch; from diffusers import DiffusionPipeline\n"
+        "torch.set_num_threads(1)\n"
         f"p = DiffusionPipeline.from_pretrained({folder!r}, custom_pipeline={folder!r}, trust_remote_code=True)\n"
-        "assert 'stages' not in sys.modules\n"
-        "print(p(['light'])[0].size)"
+        f"streams = [torch.Generator().manual_seed({derive(3, 'candidate', 1, 0)})]\n"
+        "assert not {'stages', 'pipeline.cli'} & set(sys.modules)\n"
+        "print(numpy.asarray(p(['light'], streams)[0]).tobytes().hex())"
     )
     environment = {"PATH": "/usr/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
-    assert done.stdout.strip() == "(32, 32)", done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-2000:]
+    ours = images.read(drawn / "images", label=1).pixels_nhwc[0].astype(int)
+    theirs = np.frombuffer(bytes.fromhex(done.stdout), np.uint8).reshape(32, 32, 3).astype(int)
+    assert np.abs(theirs - ours).max() <= 1, "another chunk size may differ by one grey level"
 
 
 def test_the_contact_sheet_shows_every_class_side_by_side(chain: Any) -> None:

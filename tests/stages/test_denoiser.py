@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from stages import denoiser, images, models, store
 from stages.contracts import UserError
 from stages.denoiser import DenoiserSettings
+from stages.denoiser_networks import DiTSettings, UNetSettings, UViTSettings
 from stages.diffusion.pipeline import decode_pixels
 
 
@@ -23,7 +24,7 @@ def test_it_writes_network_curves_samples_and_facts(chain: Any) -> None:
     facts = store.read_json(chain.denoiser / "facts.json")
     assert facts["classes"] == ["dark", "light"] and facts["null_class"] == 2 and facts["latent_shape"] == [2, 8, 8]
     assert list(facts["kid"]) == ["2", "4", "8"], "at a quarter, at half, at the end"
-    network = UNet2DModel.from_pretrained(chain.denoiser / "unet", use_safetensors=True)
+    network = UNet2DModel.from_pretrained(chain.denoiser / "network", use_safetensors=True)
     assert network.config.num_class_embeds == 3
     curves = pd.read_parquet(chain.denoiser / "curves.parquet")
     assert {"step", "loss", "lr", "grad_norm", "kid"} == set(curves.columns) and len(curves) == 8
@@ -85,9 +86,34 @@ def test_a_class_without_train_tiles_is_refused(chain: Any, tmp_path: Path, run_
 
 def test_settings_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(ValidationError, match="attention flags"):
-        DenoiserSettings(widths=(32, 64), attention=(True,))
+        UNetSettings(widths=(32, 64), attention=(True,))
     with pytest.raises(ValidationError, match="multiples of norm_groups"):
-        DenoiserSettings(widths=(30, 64), attention=(False, True))
+        UNetSettings(widths=(30, 64), attention=(False, True))
+    with pytest.raises(ValidationError, match="multiple of heads"):
+        DiTSettings(width=32, heads=3)
+    with pytest.raises(ValidationError, match="multiple of heads"):
+        UViTSettings(width=32, heads=3)
+    with pytest.raises(ValidationError, match="odd"):
+        UViTSettings(depth=4)
+
+
+@pytest.mark.parametrize(
+    ("network", "advice"), [("unet", "fewer widths"), ("dit", "another denoiser.dit.patch"), ("uvit", "uvit.patch")]
+)
+def test_a_latent_the_network_cannot_hold_is_refused_with_advice(
+    chain: Any, tmp_path: Path, run_a_stage: Any, network: str, advice: str
+) -> None:
+    settings = DenoiserSettings.model_validate(
+        {
+            "network": network,
+            "unet": {"widths": [8] * 5, "attention": [False] * 5},
+            "dit": {"patch": 3},
+            "uvit": {"patch": 3},
+        }
+    )
+    inputs = {"tiles": chain.tiles, "autoencoder": chain.autoencoder}
+    with pytest.raises(UserError, match=advice):
+        run_a_stage(denoiser.run, settings, inputs, tmp_path / "out")
 
 
 def test_stopped_then_killed_and_run_again_it_gives_the_bytes_of_an_unbroken_run(
@@ -119,7 +145,7 @@ def test_two_processes_train_what_one_does(
     inputs = {"tiles": chain.tiles, "autoencoder": chain.autoencoder}
     settings = denoiser_settings.model_copy(update={"processes": 2})
     both = run_a_stage(denoiser.run, settings, inputs, tmp_path / "both")
-    name = "unet/diffusion_pytorch_model.safetensors"
+    name = "network/diffusion_pytorch_model.safetensors"
     one, two = (store.read_tensors(folder / name) for folder in (chain.denoiser, both))
     assert all(float((two[key] - value).abs().max()) < 1e-4 for key, value in one.items())
     rates = [pd.read_parquet(folder / "curves.parquet")["lr"].tolist() for folder in (chain.denoiser, both)]

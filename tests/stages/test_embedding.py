@@ -15,6 +15,7 @@ from stages import compute, embedding, images, models, store
 from stages.classify import networks
 from stages.contracts import Interrupted, UserError
 from stages.embedding import EmbeddingSettings
+from stages.features import squeezenet
 
 JUDGE = {
     "architecture": "convnet3",
@@ -79,6 +80,7 @@ def test_features_and_probabilities_are_those_of_the_judge_row_for_row(inputs: d
     assert (facts["encoder"], facts["dim"]) == ("judge", 16)
     assert facts["digest"] == store.digest_file(inputs["judge"] / "colour" / "weights.safetensors")
     assert {"kid", "kid_train", "manifold", "manifold_train"} == set(facts["fidelity"])
+    assert (facts["name"], facts["licence_restricts"], facts["warnings"]) == ("judge (convnet3)", False, [])
 
 
 def test_the_map_has_a_row_per_candidate(inputs: dict[str, Path], tmp_path: Path) -> None:
@@ -142,11 +144,15 @@ def test_the_latent_of_the_autoencoder_is_another_encoder(inputs: dict[str, Path
         features = store.read_tensors(out / "features.safetensors")
         assert features["candidates_nd"].shape == (21, dim)
         assert not (out / "probabilities.safetensors").exists()
-        assert "public tiles" in store.read_json(out / "facts.json")["licence"]
+        facts = store.read_json(out / "facts.json")
+        assert (facts["licence"], facts["licence_restricts"], facts["licence_known"]) == ("not stated", False, False)
+        assert "whose licence is not known here" in facts["warnings"][0]
     pixels_nhwc = images.read(inputs["candidates"] / "images").pixels_nhwc
     img_nchw = torch.from_numpy(pixels_nhwc).permute(0, 3, 1, 2).float() / 127.5 - 1
     pooled = vae.encode(img_nchw).latents.mean(dim=(2, 3))
     torch.testing.assert_close(features["candidates_nd"][:, :3], pooled, rtol=1e-4, atol=1e-5)
+    store.write_json(tmp_path / "autoencoder" / "facts.json", {"mode": "train"})
+    assert store.read_json(embed(inputs, tmp_path / "own", settings) / "facts.json")["warnings"] == []
 
 
 def test_a_judge_that_went_wrong_is_told(inputs: dict[str, Path], tmp_path: Path) -> None:
@@ -156,3 +162,55 @@ def test_a_judge_that_went_wrong_is_told(inputs: dict[str, Path], tmp_path: Path
     models.write_network(tmp_path / "judge" / "colour", network, JUDGE)
     with pytest.raises(UserError, match="not finite"):
         embed(inputs | {"judge": tmp_path / "judge"}, tmp_path / "out")
+
+
+def test_tiles_are_resized_to_what_the_judge_was_trained_on(inputs: dict[str, Path], tmp_path: Path) -> None:
+    small = JUDGE | {"size_px": 8, "feature_dim": 4}
+    network = networks.build_seeded(small, torch.Generator().manual_seed(1))
+    models.write_network(tmp_path / "judge" / "colour", network, small)
+    out = embed(inputs | {"judge": tmp_path / "judge"}, tmp_path / "out")
+    pixels_nhwc = images.read(inputs["candidates"] / "images").pixels_nhwc.astype(np.float64)
+    means_nhwc = np.rint(pixels_nhwc.reshape(21, 8, 2, 8, 2, 3).mean(axis=(2, 4)))
+    img_nchw = torch.from_numpy((means_nhwc / 255.0 - JUDGE["mean"]) / JUDGE["std"]).float().permute(0, 3, 1, 2)
+    found = store.read_tensors(out / "features.safetensors")["candidates_nd"]
+    torch.testing.assert_close(found, network.features(img_nchw), rtol=0.02, atol=0.02)
+
+
+def test_squeezenet_gives_its_pooled_features_and_brings_no_warning(inputs: dict[str, Path], tmp_path: Path) -> None:
+    out = embed(inputs, tmp_path / "out", SETTINGS.model_copy(update={"encoder": "squeezenet"}))
+    tiles = images.read(inputs["tiles"] / "images", role="val")
+    img_nchw = torch.from_numpy(tiles.pixels_nhwc).permute(0, 3, 1, 2).float() / 127.5 - 1
+    wanted = squeezenet.pooled_features(models.read_squeezenet(), img_nchw, 64)
+    torch.testing.assert_close(store.read_tensors(out / "features.safetensors")["val_nd"], wanted, rtol=1e-4, atol=1e-4)
+    facts = store.read_json(out / "facts.json")
+    assert (facts["dim"], facts["licence"], facts["warnings"]) == (512, "MIT", [])
+
+
+COMPILED = pytest.param("umap", marks=pytest.mark.slow)  # numba compiles it anew in every process
+
+
+@pytest.mark.parametrize("method", ["pca", COMPILED])
+def test_the_selection_gets_short_vectors_and_the_figures_keep_to_the_long_ones(
+    inputs: dict[str, Path], tmp_path: Path, method: str
+) -> None:
+    reduced = SETTINGS.model_copy(update={"reduce": method, "reduce_dim": 3, "reduce_neighbours": 5})
+    whole, one, two = embed(inputs, tmp_path / "a"), embed(inputs, tmp_path / "b", reduced), tmp_path / "c"
+    assert contents(one) == contents(embed(inputs, two, reduced))
+    long, short = (store.read_tensors(out / "features.safetensors") for out in (whole, one))
+    assert short.pop("reduced_nr").shape == (21, 3) and "reduced_nr" not in long
+    assert all(torch.equal(short[name], long[name]) for name in long | short)
+    facts = [store.read_json(out / "facts.json") for out in (whole, one)]
+    assert facts[0]["fidelity"] == facts[1]["fidelity"] and facts[0]["reduced"] is None
+    assert facts[1]["dim"] == 16 and facts[1]["reduced"].items() >= {"method": method, "dim": 3}.items()
+
+
+def test_more_numbers_than_there_are_and_too_few_for_umap_are_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="reduce_dim is 17, but there are 21 candidates of 16 features"):
+        embed(inputs, tmp_path / "a", SETTINGS.model_copy(update={"reduce": "pca", "reduce_dim": 17}))
+    with pytest.raises(UserError, match="at least 32 vectors, and there are 21: lower embedding.reduce_neighbours"):
+        embed(inputs, tmp_path / "b", SETTINGS.model_copy(update={"reduce": "umap", "reduce_neighbours": 30}))
+
+
+def test_a_brought_network_needs_its_section() -> None:
+    with pytest.raises(ValueError, match="encoder 'timm' needs its own section"):
+        EmbeddingSettings(encoder="timm")

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pipeline.engine import Serial
-from stages import images, selection, store, tables
+from stages import images, models, selection, store, tables
+from stages.classify import networks
 from stages.contracts import UserError
 from stages.selection import SelectionSettings
 
@@ -180,3 +181,63 @@ def test_vectors_of_other_candidates_are_refused(tmp_path: Path) -> None:
     candidates, x_nd, _ = candidates_of(np.random.default_rng(10))
     with pytest.raises(UserError, match="96 candidates, but 95 vectors"):
         select(lay(tmp_path, candidates, x_nd[1:]), tmp_path / "out")
+
+
+def test_short_vectors_are_chosen_by_where_there_are_any(tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    candidates, x_nd, _ = candidates_of(rng)
+    wanted = select(lay(tmp_path / "one", candidates, x_nd), tmp_path / "a")
+    inputs = lay(tmp_path / "two", candidates, rng.normal(size=(96, 40)).astype(np.float32))
+    path = inputs["embedding"] / "features.safetensors"
+    store.write_tensors(path, store.read_tensors(path) | {"reduced_nr": torch.from_numpy(x_nd)})
+    assert digests(select(inputs, tmp_path / "b")) == digests(wanted)
+
+
+JUDGE = {"architecture": "convnet3", "classes": CLASSES, "grey": False, "mean": [0.5] * 3, "std": [0.2, 0.3, 0.25]}
+
+
+def lay_judge(inputs: dict[str, Path], facts: dict[str, object] | None = None) -> dict[str, Path]:
+    """A judge of tiles at 8 px, with random weights."""
+    facts = JUDGE | {"size_px": 8, "width": 4, "feature_dim": 4, "temperature": 0.25} | (facts or {})
+    folder = inputs["candidates"].with_name("judge")
+    network = networks.build_seeded(facts, torch.Generator().manual_seed(1))
+    models.write_network(folder / "colour", network, facts)
+    return inputs | {"judge": folder}
+
+
+def test_soft_labels_are_the_judges_softmax_at_its_temperature(tmp_path: Path) -> None:
+    candidates, x_nd, _ = candidates_of(np.random.default_rng(13))
+    doubled_nhwc = candidates.pixels_nhwc.repeat(2, 1).repeat(2, 2)  # 16 px; the judge takes 8
+    candidates = images.make(doubled_nhwc, candidates.labels_n, CLASSES, {"index": candidates.table["index"]})
+    inputs = lay_judge(lay(tmp_path, candidates, x_nd))
+    out = select(inputs, tmp_path / "out", SETTINGS.model_copy(update={"soft_labels": True}))
+    kept = images.read(out / "images")
+    found_nk = kept.table[["p0", "p1"]].to_numpy()
+    assert found_nk.dtype == np.float64 and "p2" not in kept.table
+    network, _ = models.read_network(inputs["judge"] / "colour", networks.build)
+    img_nhwc = (kept.pixels_nhwc[:, ::2, ::2] / 255.0 - JUDGE["mean"]) / JUDGE["std"]
+    logits_nk = network(torch.from_numpy(img_nhwc).permute(0, 3, 1, 2).float()).double()
+    np.testing.assert_allclose(found_nk, (logits_nk / 0.25).softmax(1), atol=2e-4)
+    np.testing.assert_allclose(found_nk.sum(1), 1, atol=1e-12)
+    np.testing.assert_allclose(found_nk * 1e4, np.rint(found_nk * 1e4), atol=1e-8)
+    assert found_nk.std() > 0.01
+    told = store.read_json(out / "facts.json")["soft_labels"]
+    assert (told["temperature"], told["decimals"]) == (0.25, 4)
+    assert told["judge"] == store.digest_file(inputs["judge"] / "colour" / "weights.safetensors")
+
+
+def test_the_same_tiles_are_chosen_with_and_without_soft_labels(tmp_path: Path) -> None:
+    candidates, x_nd, _ = candidates_of(np.random.default_rng(14))
+    inputs = lay_judge(lay(tmp_path, candidates, x_nd))
+    plain = select(inputs, tmp_path / "a")
+    soft = select(inputs, tmp_path / "b", SETTINGS.model_copy(update={"soft_labels": True}))
+    assert chosen_ids(plain) == chosen_ids(soft)
+    assert not [c for c in images.read(plain / "images").table if c.startswith("p")]
+    assert store.read_json(plain / "facts.json")["soft_labels"] is None
+
+
+def test_a_judge_of_other_classes_gives_no_soft_labels(tmp_path: Path) -> None:
+    candidates, x_nd, _ = candidates_of(np.random.default_rng(15))
+    inputs = lay_judge(lay(tmp_path, candidates, x_nd), {"classes": ["b", "a"]})
+    with pytest.raises(UserError, match="The judge knows the classes"):
+        select(inputs, tmp_path / "out", SETTINGS.model_copy(update={"soft_labels": True}))

@@ -1,119 +1,33 @@
-"""Tiles: every format gives the same set, whole groups in one role, nothing of the source's names left."""
+"""Tiles: whole groups in one role, every pixel as it was, nothing of the source's names left."""
 
 import io
 import logging
 import re
-import signal
-import subprocess
-import sys
-import textwrap
-import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from made_tiles import (
+    CLASSES,
+    GROUPS,
+    PER_GROUP,
+    TELLTALE,
+    TwoProcesses,
+    as_folder,
+    as_parquet,
+    digests,
+    roles_csv,
+    rows,
+    run,
+    table_of,
+)
 from PIL import Image
 
-from stages import compute, images, store, tiles
-from stages.contracts import Interrupted, UserError
+from stages import images, store
+from stages.contracts import UserError
 from stages.tables import ROLES, check
-
-TELLTALE = "MUSTERMANN"
-CLASSES = ("benign", "tumour")
-GROUPS, PER_GROUP = 10, 3
-
-
-class Serial:
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        return map(function, items)
-
-
-class TwoProcesses:
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-            yield from pool.map(function, items)
-
-
-def rows() -> pd.DataFrame:
-    """Two classes of ten groups of three 16-px tiles, under names that must not travel."""
-    rng = np.random.default_rng(0)
-    found = []
-    for label in CLASSES:
-        for group in range(GROUPS):
-            for tile in range(PER_GROUP):
-                pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-                buffer = io.BytesIO()
-                exif = Image.Exif()
-                exif[0x010E] = f"{TELLTALE} exif"
-                Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
-                found.append(
-                    {
-                        "file": f"{TELLTALE}/{label}-{group}-{tile}.png",
-                        "label": label,
-                        "group": f"{TELLTALE}-{label}-{group}",
-                        "content": buffer.getvalue(),
-                    }
-                )
-    return pd.DataFrame(found)
-
-
-def as_parquet(frame: pd.DataFrame, path: Path, **options: Any) -> Path:
-    cells = [{"bytes": content, "path": file} for content, file in zip(frame["content"], frame["file"], strict=True)]
-    others = {name: frame[name].tolist() for name in frame if name not in ("content", "file")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"image": cells, **others}), path, **options)
-    return path
-
-
-def as_files(frame: pd.DataFrame, folder: Path, file: str = "file") -> Path:
-    for name, content in zip(frame[file], frame["content"], strict=True):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return folder
-
-
-def as_folder(frame: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
-    table = folder.parent / f"{folder.name}.csv"
-    source = as_files(frame, folder)
-    frame.drop(columns="content").to_csv(table, index=False)
-    return source, table
-
-
-def table_of(folder: Path) -> pd.DataFrame:
-    return images.read_table(folder)[0]
-
-
-def run(out: Path, engine: Any = None, seed: int = 5, **settings: Any) -> Path:
-    out.mkdir(parents=True)
-    tiles.run(tiles.TilesSettings(**settings), {}, out, seed, engine or Serial())
-    return out
-
-
-def digests(out: Path) -> dict[str, str]:
-    return {name: facts["sha256"] for name, facts in store.digest_folder(out).items()}
-
-
-def roles_csv(frame: pd.DataFrame, path: Path, plan: str = "ttttttvxxc") -> Path:
-    """A table of roles by the `plan` for each class's groups: t train, v val, x test, c control, p public."""
-    names = {"t": "train", "v": "val", "x": "test", "c": "control", "p": "public"}
-    table = frame[["group", "label"]].drop_duplicates()
-    table["role"] = [names.get(plan[i % GROUPS], plan[i % GROUPS]) for i in range(len(table))]
-    table.to_csv(path, index=False)
-    return path
-
-
-@pytest.fixture
-def parquet(tmp_path: Path) -> Path:
-    return as_parquet(rows(), tmp_path / "in" / "tiles.parquet")
 
 
 def test_every_tile_arrives_with_its_pixels_class_group_and_role(tmp_path: Path, parquet: Path) -> None:
@@ -153,58 +67,6 @@ def test_rows_lie_by_role_class_group_and_tile_and_group_numbers_follow_pixels(t
     pd.testing.assert_frame_equal(rank, ordered)
     first = table.groupby("group")["tile_id"].min()
     assert first.is_monotonic_increasing
-
-
-def test_all_formats_give_the_same_bytes(tmp_path: Path, parquet: Path) -> None:
-    frame = rows()
-    wanted = digests(run(tmp_path / "a", source=parquet))
-    source, table = as_folder(frame, tmp_path / "in" / "folder")
-    assert digests(run(tmp_path / "b", source=source, table=table)) == wanted
-    flat = tmp_path / "in" / "hf_csv" / "train"
-    as_files(frame, flat)
-    frame.rename(columns={"file": "file_name"}).drop(columns="content").to_csv(flat / "metadata.csv", index=False)
-    assert digests(run(tmp_path / "c", source=flat.parent)) == wanted
-    lines = frame.rename(columns={"file": "file_name"}).drop(columns="content").to_json(orient="records", lines=True)
-    (flat / "metadata.csv").unlink()
-    (flat / "metadata.jsonl").write_text(lines)
-    assert digests(run(tmp_path / "d", source=flat.parent)) == wanted
-    parts = tmp_path / "in" / "parts"
-    as_parquet(frame[:25], parts / "one.parquet", row_group_size=7)
-    as_parquet(frame[25:], parts / "two.parquet", row_group_size=11)
-    assert digests(run(tmp_path / "e", source=parts, chunk_tiles=4)) == wanted
-
-
-def test_a_hugging_face_imagefolder_by_class_folders_and_one_written_by_datasets(tmp_path: Path) -> None:
-    frame = rows()
-    frame["file_name"] = [f"train/{label}/{i}.png" for i, label in enumerate(frame["label"])]
-    folder = as_files(frame, tmp_path / "classes", "file_name")
-    found = table_of(run(tmp_path / "a", source=folder, group_column=None) / "images")
-    assert len(found) == len(frame) and found["group"].nunique() == len(frame)
-    features = datasets.Features(
-        {"file_name": datasets.Value("string"), "label": datasets.ClassLabel(names=CLASSES[::-1])}
-    )
-    numbers = [CLASSES[::-1].index(label) for label in frame["label"]]
-    table = pa.table({"file_name": frame["file_name"].tolist(), "label": numbers}, schema=features.arrow_schema)
-    pq.write_table(table, folder / "metadata.parquet")
-    again = run(tmp_path / "b", source=folder, group_column=None)
-    assert digests(again) == digests(tmp_path / "a")
-
-
-def test_class_numbers_written_by_datasets_become_names(tmp_path: Path) -> None:
-    frame = rows()
-    features = datasets.Features(
-        {
-            "image": datasets.Image(),
-            "label": datasets.ClassLabel(names=CLASSES[::-1]),
-            "group": datasets.Value("string"),
-        }
-    )
-    cells = [{"bytes": content, "path": None} for content in frame["content"]]
-    numbers = [CLASSES[::-1].index(label) for label in frame["label"]]
-    data = datasets.Dataset.from_dict({"image": cells, "label": numbers, "group": frame["group"].tolist()}, features)
-    data.to_parquet(str(tmp_path / "hf.parquet"))
-    out = run(tmp_path / "a", source=tmp_path / "hf.parquet")
-    assert digests(out) == digests(run(tmp_path / "b", source=as_parquet(frame, tmp_path / "plain.parquet")))
 
 
 def test_number_classes_are_ordered_as_numbers(tmp_path: Path) -> None:
@@ -327,180 +189,3 @@ def test_nothing_of_the_sources_names_travels_but_in_the_quarantine(tmp_path: Pa
         assert cell["path"] is None and set(re.findall(rb"(?:IHDR|eXIf|tEXt|iTXt|zTXt|tIME)", cell["bytes"])) == {
             b"IHDR"
         }
-
-
-def without(frame: pd.DataFrame, group: int) -> pd.DataFrame:
-    return frame[~frame["group"].str.endswith(f"tumour-{group}")]
-
-
-ERRORS: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
-    "no source": (lambda t: {"source": t / "none.parquet"}, "There is nothing at .*none.parquet"),
-    "no table": (lambda t: {"source": t, "table": t / "none.csv"}, "There is nothing at .*none.csv"),
-    "no roles": (
-        lambda t: {"source": as_parquet(rows(), t / "t.parquet"), "roles": t / "none.csv"},
-        "no table of roles",
-    ),
-    "no parquet": (lambda t: {"source": Path(__file__)}, "cannot be read as Parquet"),
-    "an empty folder": (lambda t: {"source": t}, "No image was found"),
-    "a missing column": (
-        lambda t: {"source": as_parquet(rows().rename(columns={"label": "lable"}), t / "t.parquet")},
-        "no column 'label'. Did you mean 'lable'",
-    ),
-    "no groups": (
-        lambda t: {"source": as_parquet(rows().drop(columns="group"), t / "t.parquet")},
-        "no column 'group'.*set tiles.group_column to null",
-    ),
-    "a missing role column": (
-        lambda t: {"source": as_parquet(rows().assign(part="train"), t / "t.parquet"), "role_column": "parts"},
-        "no column 'parts'. Did you mean 'part'",
-    ),
-    "an unknown role": (
-        lambda t: {
-            "source": as_parquet(rows(), t / "t.parquet"),
-            "roles": roles_csv(rows().replace({"label": {}}), t / "r.csv", ["trian", *"tttttvxxc"]),
-        },
-        "the list of roles has no 'trian'. Did you mean 'train'.*leave_out",
-    ),
-    "groups without a role": (
-        lambda t: {"source": as_parquet(rows(), t / "t.parquet"), "roles": roles_csv(without(rows(), 3), t / "r.csv")},
-        "r.csv lacks 1 of the 20 groups: MUSTERMANN-tumour-3",
-    ),
-    "roles of another label": (
-        lambda t: {
-            "source": as_parquet(rows(), t / "t.parquet"),
-            "roles": roles_csv(rows().replace({"label": {"tumour": "normal"}}), t / "r.csv"),
-        },
-        "10 groups have another label in r.csv",
-    ),
-    "a group in two roles": (
-        lambda t: {"source": as_parquet(rows().assign(role=["train", "val"] * 30), t / "t.parquet")},
-        "20 of 20 groups have tiles in two or more roles",
-    ),
-    "no tile of a class in a role": (
-        lambda t: {
-            "source": as_parquet(rows(), t / "t.parquet"),
-            "roles": roles_csv(rows(), t / "r.csv", "ttttttvttc"),
-        },
-        "no tile of benign in test, tumour in test",
-    ),
-    "too few groups": (
-        lambda t: {"source": as_parquet(rows()[lambda f: (f["label"] == "benign") | (f.index < 39)], t / "t.parquet")},
-        "needs a group for each of the 4 roles .* but tumour has 3",
-    ),
-    "a group of two classes": (
-        lambda t: {"source": as_parquet(rows().assign(label=["a", "b"] * 30), t / "t.parquet")},
-        "20 of 20 groups hold tiles of two or more classes",
-    ),
-    "one class": (lambda t: {"source": as_parquet(rows()[:30], t / "t.parquet")}, "has one class"),
-    "no tile left": (
-        lambda t: {"source": as_parquet(rows().assign(content=b"x"), t / "t.parquet")},
-        "No tile of .* could be used: 60 × not an image",
-    ),
-    "no label at all": (
-        lambda t: {"source": as_parquet(rows().assign(label=""), t / "t.parquet")},
-        "No tile is left to decode in .*: 60 × no label",
-    ),
-}
-
-
-@pytest.mark.parametrize("fault", ERRORS)
-def test_a_users_mistake_is_told(tmp_path: Path, fault: str) -> None:
-    settings, message = ERRORS[fault]
-    (tmp_path / "in").mkdir()
-    with pytest.raises(UserError, match=message):
-        run(tmp_path / "out", **settings(tmp_path / "in"))
-
-
-def test_files_and_table_must_agree(tmp_path: Path) -> None:
-    source, table = as_folder(rows(), tmp_path / "folder")
-    full = pd.read_csv(table)
-    full[2:].to_csv(table, index=False)
-    with pytest.raises(UserError, match=r"2 images in .* are not in folder.csv: MUSTERMANN/benign-0-0.png"):
-        run(tmp_path / "a", source=source, table=table)
-    out = run(tmp_path / "b", source=source, table=table, unlisted="leave_out")
-    assert len(table_of(out / "images")) == len(full) - 2
-    full.assign(file=full["file"].str.replace("tumour-9-2", "gone")).to_csv(table, index=False)
-    with pytest.raises(UserError, match=r"lists 1 files that are not in .*gone.png"):
-        run(tmp_path / "c", source=source, table=table)
-    pd.concat([full, full[:1]]).to_csv(table, index=False)
-    with pytest.raises(UserError, match="lists 1 files more than once"):
-        run(tmp_path / "d", source=source, table=table)
-
-
-def test_files_may_be_given_with_the_sources_own_path_but_never_outside(tmp_path: Path) -> None:
-    source, table = as_folder(rows(), tmp_path / "folder")
-    wanted = digests(run(tmp_path / "a", source=source, table=table))
-    full = pd.read_csv(table)
-    full.assign(file=[str(source / name) for name in full["file"]]).to_csv(table, index=False)
-    assert digests(run(tmp_path / "b", source=source, table=table)) == wanted
-    for outside in ("../other.png", "/somewhere/other.png"):
-        full.assign(file=[outside, *full["file"][1:]]).to_csv(table, index=False)
-        with pytest.raises(UserError, match=f"folder.csv lists {outside}, which is not inside"):
-            run(tmp_path / outside.replace("/", "_"), source=source, table=table)
-
-
-@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.parquet", "metadata.csv"])
-def test_damaged_metadata_is_told(tmp_path: Path, name: str) -> None:
-    as_files(rows(), tmp_path / "in")
-    (tmp_path / "in" / name).write_bytes(b"\xff\xfe{broken")
-    with pytest.raises(UserError, match=f"{name} cannot be read"):
-        run(tmp_path / "out", source=tmp_path / "in")
-
-
-def test_tables_from_spreadsheets_are_read(tmp_path: Path) -> None:
-    source, table = as_folder(rows(), tmp_path / "folder")
-    wanted = digests(run(tmp_path / "a", source=source, table=table))
-    pd.read_csv(table).to_csv(table, index=False, sep=";", encoding="utf-8-sig")
-    assert digests(run(tmp_path / "b", source=source, table=table)) == wanted
-
-
-def test_fractions_that_do_not_sum_to_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=re.escape("sum to 1.1, not to 1")):
-        tiles.TilesSettings(source=tmp_path, fractions={"train": 0.7})
-
-
-def test_asked_to_stop_it_keeps_what_is_decoded_and_goes_on_later(
-    tmp_path: Path, parquet: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wanted = digests(run(tmp_path / "whole", source=parquet, chunk_tiles=10))
-    monkeypatch.setattr(compute, "stop_asked", lambda: True)
-    out = tmp_path / "store" / "out.scratch"
-    for _ in range(5):
-        with pytest.raises(Interrupted):
-            run(out, source=parquet, chunk_tiles=10)
-        out.rmdir()
-    assert len(list(store.work_folder(out).iterdir())) == 5
-    assert digests(run(out, source=parquet, chunk_tiles=10)) == wanted
-
-
-CHILD = """
-    import sys, time
-    from pathlib import Path
-    from stages import tiles
-    class Slow:
-        def map(self, function, items):
-            for item in items:
-                time.sleep(float(sys.argv[3]))
-                yield function(item)
-    out = Path(sys.argv[2])
-    out.mkdir(parents=True, exist_ok=True)
-    tiles.run(tiles.TilesSettings(source=sys.argv[1], chunk_tiles=6), {}, out, 5, Slow())
-"""
-
-
-def test_killed_at_any_moment_it_continues_to_the_same_bytes(tmp_path: Path, parquet: Path) -> None:
-    wanted = digests(run(tmp_path / "whole", source=parquet, chunk_tiles=6))
-    out = tmp_path / "store" / "out.scratch"
-    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(parquet), str(out)]
-    child = subprocess.Popen([*command, "0.1"], stderr=subprocess.DEVNULL, cwd=Path(tiles.__file__).parents[1])
-    work = store.work_folder(out)
-    while len(list(work.glob("tiles-*.arrow"))) < 3:
-        assert child.poll() is None
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    kept = {path.name: path.stat().st_mtime_ns for path in work.glob("tiles-*.arrow")}
-    assert 3 <= len(kept) < 10
-    tiles.run(tiles.TilesSettings(source=parquet, chunk_tiles=6), {}, out, 5, Serial())
-    assert digests(out) == wanted
-    assert {path.name: path.stat().st_mtime_ns for path in work.glob("tiles-*.arrow")}.items() >= kept.items()

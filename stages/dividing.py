@@ -1,0 +1,204 @@
+"""Who plays which part in a table of tiles: roles that are given, drawn, or lacking; and copies that would leak.
+
+Tables have a row per tile with `name`, `label`, `group`, `role`, `reason` (why it is set aside; None: it is not) and,
+once decoded, `tile_id` (digest of the pixels). They are filled in place.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import Field, model_validator
+
+from stages import streams
+from stages.contracts import UserError
+from stages.settings import Settings
+from stages.sources.table import ROLE_OF, pick, read_csv, some
+from stages.splits.roles import draw_roles, role_of_groups
+from stages.tables import ROLES
+
+log = logging.getLogger(__name__)
+Missing = Literal["draw_from_train", "refuse"]
+
+
+class Fractions(Settings):
+    """What share of each class's groups plays each role; the four sum to 1."""
+
+    train: float = Field(default=0.6, gt=0, lt=1)
+    """Learned from. A share of the groups of each class."""
+    val: float = Field(default=0.1, gt=0, lt=1)
+    """Choices are made on it. A share."""
+    test: float = Field(default=0.15, gt=0, lt=1)
+    """Seen by the benchmark's last step alone. A share."""
+    control: float = Field(default=0.15, gt=0, lt=1)
+    """Seen by the audits alone: real tiles that nothing was learned from. A share."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Fractions":
+        total = self.train + self.val + self.test + self.control
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the fractions of train, val, test and control sum to {total:g}, not to 1")
+        return self
+
+
+def set_aside(table: pd.DataFrame, which: "pd.Series[bool]", reason: str) -> None:
+    """Give a reason to those of `which` that have none yet."""
+    table.loc[which & table["reason"].isna(), "reason"] = reason
+
+
+def set_aside_copies(table: pd.DataFrame, column: str, reason: str) -> None:
+    """Set aside every copy of a picture that occurs with two values of `column`."""
+    good = table[table["reason"].isna()]
+    values = good.groupby("tile_id")[column].nunique()
+    set_aside(table, table["tile_id"].isin(values.index[values > 1]), reason)
+
+
+def given_roles(table: pd.DataFrame, roles: Path | None, leave_out: Sequence[str]) -> tuple[bool, int]:
+    """Fill `role` from a CSV, or check those of the source.
+
+    Args:
+        table: the tiles.
+        roles: CSV with group, role and perhaps label; None: the source's own roles, if it has any.
+        leave_out: roles to be ignored, beside the four that are known.
+
+    Returns:
+        whether any were given, and how many tiles are left out.
+
+    Raises:
+        UserError: an unknown role, a group without one or in two, or the CSV contradicts the source.
+    """
+    usable = table["reason"].isna()
+    if roles is not None:
+        _join_roles(roles, table, usable)
+    elif table["role"].isna().all():
+        return False, 0
+    else:
+        set_aside(table, table["role"].isna(), "no role")
+        usable = table["reason"].isna()
+    table["role"] = [ROLE_OF.get(role, role) if role not in leave_out else role for role in table["role"]]
+    known = (*ROLES, *leave_out)
+    for role in table.loc[usable, "role"].unique():
+        try:
+            pick(known, role, "the list of roles")
+        except UserError as error:
+            message = str(error).replace("has no column", "has no").replace("It has:", "Known are:")
+            raise UserError(
+                f"{message} Roles to be ignored are named in tiles.leave_out; rename a role, or list it there."
+            ) from None
+    try:
+        role_of_groups(table.loc[usable, "group"].tolist(), table.loc[usable, "role"].tolist())
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    ignored = table.loc[usable & table["role"].isin(leave_out), "role"].value_counts()
+    for role, count in ignored.items():
+        log.info("%d tiles with the role %s are left out", count, role)
+    return True, int(ignored.sum())
+
+
+def _join_roles(path: Path, table: pd.DataFrame, usable: "pd.Series[bool]") -> None:
+    """Fill `role` from a CSV of group, role and perhaps label."""
+    if not path.is_file():
+        raise UserError(f"There is no table of roles at {path}. Mend tiles.roles, or leave it out to draw the roles.")
+    frame = read_csv(path)
+    for column in ("group", "role"):
+        pick(frame.columns, column, path.name)
+    frame = frame.apply(lambda cells: cells.str.strip())
+    try:
+        role_of = role_of_groups(frame["group"].tolist(), frame["role"].tolist())
+    except ValueError as error:
+        raise UserError(f"{path.name}: {error}") from error
+    table["role"] = pd.Series([role_of.get(group) for group in table["group"]], index=table.index, dtype=object)
+    lacking = sorted(set(table.loc[usable & table["role"].isna(), "group"]))
+    if lacking:
+        raise UserError(
+            f"{path.name} lacks {len(lacking)} of the {table['group'].nunique()} groups: {some(lacking)}. "
+            "Add a row for each."
+        )
+    if "label" in frame:
+        pairs = set(zip(frame["group"], frame["label"], strict=True))
+        found = zip(table.loc[usable, "group"], table.loc[usable, "label"], strict=True)
+        other = sorted({group for group, label in found if (group, label) not in pairs})
+        if other:
+            raise UserError(
+                f"{len(other)} groups have another label in {path.name} than in the source: {some(other)}. "
+                "One of the two is wrong."
+            )
+
+
+def divide(table: pd.DataFrame, fractions: Fractions, missing: Missing, seed: int, given: bool) -> tuple[str, ...]:
+    """Draw the roles that are not given, and set copies aside that would leak from one role to another.
+
+    Args:
+        table: the tiles, decoded and grouped.
+        fractions: shares of the roles where they are drawn.
+        missing: what to do where roles are given, but not all four.
+        seed: the stage's.
+        given: whether roles are given.
+
+    Returns:
+        the roles that were given but lacking, and were drawn from train.
+
+    Raises:
+        UserError: a class has too few groups, or a role is missing that may not be drawn.
+    """
+    good = table[table["reason"].isna()]
+    lacking = tuple(role for role in ROLES if given and role not in set(good["role"]))
+    if not given:
+        role_of = _drawn(good, fractions.model_dump(), seed, "roles")
+        table["role"] = pd.Series([role_of.get(group) for group in table["group"]], index=table.index, dtype=object)
+    elif lacking:
+        _draw_missing(table, fractions, missing, seed, lacking)
+    set_aside_copies(table, "role", "the same picture in two roles")
+    good = table[table["reason"].isna()]
+    for column in ("group", "tile_id"):
+        assert good.empty or good.groupby(column)["role"].nunique().max() == 1, f"a {column} lies in two roles"
+    return lacking
+
+
+def _draw_missing(
+    table: pd.DataFrame, fractions: Fractions, missing: Missing, seed: int, lacking: Sequence[str]
+) -> None:
+    """Give the lacking roles some of the groups of train: of its share and theirs, each gets its own.
+
+    MedMNIST, for one, has no control tiles. What other roles hold stays as it is.
+    """
+    good = table[table["reason"].isna()]
+    here = ", ".join(role for role in ROLES if role not in lacking)
+    if "train" in lacking:
+        raise UserError(
+            f"The source's roles are {here}; no tile is left with the role train. Give some the role train, or set "
+            "tiles.role_column to null to have all roles drawn."
+        )
+    if missing == "refuse":
+        raise UserError(
+            f"The source's roles are {here}; {', '.join(lacking)} is missing. Give some groups that role, or set "
+            "tiles.missing_roles to draw_from_train."
+        )
+    shares = {role: getattr(fractions, role) for role in ("train", *lacking)}
+    train = good[good["role"] == "train"]
+    role_of = _drawn(train, shares, seed, "missing_roles")
+    among = table["role"] == "train"
+    table.loc[among, "role"] = pd.Series([role_of.get(g, "train") for g in table["group"]], table.index)[among]
+    for role in lacking:
+        counts = train[train["group"].map(role_of) == role].groupby("label")["group"].nunique()
+        log.info(
+            "the source has no %s: %.1f %% of the groups of train are drawn for it (%s)",
+            role,
+            100 * shares[role] / sum(shares.values()),
+            ", ".join(f"{label} {count}" for label, count in counts.items()),
+        )
+
+
+def _drawn(good: pd.DataFrame, shares: dict[str, float], seed: int, stream: str) -> dict[str, str]:
+    """group -> role, drawn class by class."""
+    try:
+        return draw_roles(
+            good["label"].tolist(),
+            good["group"].tolist(),
+            shares,
+            lambda label: streams.numpy_stream(seed, stream, label),
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error

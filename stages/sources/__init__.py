@@ -1,0 +1,1 @@
+"""Where tiles come from: Parquet, MedMNIST, a Hugging Face imagefolder, or a folder of images."""
