@@ -142,19 +142,30 @@ def test_a_dit_leaves_labels_alone_in_training() -> None:
     assert (known - known[:1]).abs().max() < 1e-5 < (known - null).abs().max()
 
 
-def test_every_long_skip_of_a_uvit_reaches_the_output(trained: tuple[Learner, list[float]]) -> None:
-    subject = trained[0].ema.network
-    if not isinstance(subject, uvit.UViT):
-        pytest.skip("only a U-ViT has them")
-    x, labels = torch.randn((4, *SHAPE), generator=torch_stream(0, "x")), torch.tensor([0, 1, 2, 0])
+def test_every_long_skip_of_a_uvit_joins_a_shallow_block_to_its_mirror_image_and_matters() -> None:
+    subject = uvit.build(SHAPE, 2, 16, 5, 2, 2, 2.0, torch_stream(0, "w"))
+    torch.nn.init.normal_(subject.head.weight, generator=torch_stream(0, "awake"))
+    handed: list[torch.Tensor] = []
+    read: list[torch.Tensor] = []
+    hooks = [block.register_forward_hook(lambda _, __, out: handed.append(out)) for block in subject.shallow]
+    hooks += [join.register_forward_hook(lambda _, given, __: read.append(given[0])) for join in subject.joins]
+    x, t, y = (
+        torch.randn((4, *SHAPE), generator=torch_stream(0, "x")),
+        torch.full((4,), 500),
+        torch.tensor([0, 1, 2, 0]),
+    )
     with torch.no_grad():
-        whole = subject(x, torch.full((4,), 500), class_labels=labels).sample
+        whole = subject(x, t, class_labels=y).sample
+        assert len(handed) == len(read) == 2
+        for skip, joined in zip(reversed(handed), read, strict=True):
+            assert torch.equal(joined[..., 16:], skip) and not torch.equal(joined[..., :16], skip)
+        for hook in hooks:
+            hook.remove()
         for join in subject.joins:
             kept = join.weight.clone()
-            join.weight[:, join.in_features // 2 :] = 0.0
-            cut = subject(x, torch.full((4,), 500), class_labels=labels).sample
+            join.weight[:, 16:] = 0.0
+            assert (subject(x, t, class_labels=y).sample - whole).abs().max() > 1e-3
             join.weight.copy_(kept)
-            assert (cut - whole).abs().max() > 1e-3
 
 
 def test_patches_of_a_uvit_lie_where_they_were_cut() -> None:
