@@ -53,7 +53,7 @@ class ClassifierSettings(Settings):
     (64) and of AlexNet (128), of the ViT's tokens (192). ResNet-18 has one width."""
     norm: Literal["instance", "batch"] = "instance"
     """Norm of ConvNets, VGG-11 and AlexNet; ResNet-18 has batch norm, the ViT layer norm."""
-    steps: int = Field(80, ge=1, le=10_000_000)
+    steps: int = Field(300, ge=1, le=10_000_000)
     """Optimiser steps of each training, the same however many images there are."""
     batch: int = Field(32, ge=2, le=65536)
     """Images per step."""
