@@ -133,7 +133,7 @@ def _pipeline(folder: Path, digest: str) -> Any:
 
     from stages.diffusion.pipeline import TilePipeline
 
-    with models.quiet_diffusers():
+    with models.quiet("diffusers"):
         parts = {
             "vae": models.read_vae(folder / "vae"),
             "denoiser": denoiser_networks.read(folder / "denoiser"),

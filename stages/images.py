@@ -86,6 +86,11 @@ def png(pixels_hwc: Pixels, level: int = 1) -> bytes:
     return buffer.getvalue()
 
 
+def pixels(content: bytes) -> Pixels:
+    """The picture in a PNG of ours, h × w × 3."""
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
 def write(folder: Path, images: ImageSet) -> None:
     """Write an image set; equal sets give equal bytes."""
     write_chunks(
@@ -172,6 +177,6 @@ def read(folder: Path, rows: npt.NDArray[np.int64] | None = None, **wanted: str 
     rows_m = np.flatnonzero(keep_n) if rows is None else rows[keep_n[rows]]
     column_n = datasets.load_from_disk(str(folder)).with_format("arrow")[:].column("image")
     cells = column_n.combine_chunks().field("bytes").take(pa.array(rows_m))
-    pixels = [np.asarray(Image.open(io.BytesIO(cell.as_py())).convert("RGB")) for cell in cells]
-    pixels_nhwc = np.stack(pixels) if pixels else np.zeros((0, 1, 1, 3), np.uint8)
+    found = [pixels(cell.as_py()) for cell in cells]
+    pixels_nhwc = np.stack(found) if found else np.zeros((0, 1, 1, 3), np.uint8)
     return ImageSet(pixels_nhwc, frame.iloc[rows_m].reset_index(drop=True), classes)

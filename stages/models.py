@@ -1,9 +1,10 @@
 """Models as folders: safetensors and JSON, never pickle; read only from local folders."""
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from stages import store
 from stages.contracts import UserError
@@ -35,10 +36,9 @@ def write_autoencoder(folder: Path, autoencoder: Autoencoder) -> None:
 
 
 @contextlib.contextmanager
-def quiet_diffusers() -> Iterator[None]:
-    """Within: no progress bars of diffusers, and none of its warnings about attributes it wrote itself."""
-    from diffusers.utils import logging
-
+def quiet(library: Literal["diffusers", "transformers"]) -> Iterator[None]:
+    """Within: no progress bars of the library, and none of its warnings about what it wrote itself or does not need."""
+    logging = importlib.import_module(f"{library}.utils.logging")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -82,7 +82,7 @@ def read_vae(folder: Path) -> Any:
     name = store.read_json(config).get("_class_name")
     if name not in ("AutoencoderTiny", "AutoencoderKL", "AutoencoderDC"):
         raise UserError(f"{folder} holds a {name}; an AutoencoderTiny, AutoencoderKL or AutoencoderDC is wanted.")
-    with quiet_diffusers():
+    with quiet("diffusers"):
         vae = getattr(diffusers, name).from_pretrained(folder, local_files_only=True, use_safetensors=True)
     return vae.eval().requires_grad_(False)
 

@@ -24,6 +24,7 @@ from stages.settings import InputPath, InputSource, Settings
 from stages.sources import chunks, medmnist, opening, remote
 from stages.sources.folders import Unlisted
 from stages.sources.table import Columns, Source
+from stages.splits import stain_groups
 from stages.tables import ROLES
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,12 @@ class TilesSettings(Settings):
     label_column: str = "label"
     """Name of the column with the classes."""
     group_column: str | None = "group"
-    """Name of the column with the groups (patient, slide, original). None: every tile is its own group."""
+    """Name of the column with the groups (patient, slide, original). None: see `grouping`."""
+    grouping: Literal["each", "stain"] = "each"
+    """Groups where the source tells none: each tile its own, or clusters of like stain within a class (and role, where
+    roles are given), which stand for slides nobody wrote down."""
+    stain_tiles: int = Field(100, ge=1, le=1_000_000)
+    """Tiles of a cluster of stain, on average."""
     role_column: str | None = "role"
     """Name of the column with each tile's role; a column called role, and MedMNIST's split, are used if they are there.
     None: never."""
@@ -114,7 +120,7 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
     table = _decoded(settings, source, table, out, engine)
     _check_sizes(settings, table)
     dividing.set_aside_copies(table, "label", "the same picture in two classes")
-    _grouped(source, table)
+    _grouped(settings, source, table, seed)
     drawn = dividing.divide(table, settings.fractions, settings.missing_roles, seed, given)
     _report_set_aside(table)
     kept = _ordered(_capped(settings, table[table["reason"].isna()]))
@@ -181,10 +187,23 @@ def _reasons(table: pd.DataFrame) -> str:
     return ", ".join(f"{count} × {reason}" for reason, count in counts.items()) or "it holds none"
 
 
-def _grouped(source: Source, table: pd.DataFrame) -> None:
+def _grouped(settings: TilesSettings, source: Source, table: pd.DataFrame, seed: int) -> None:
     """Fill `group` where the source tells none. Here, decoded tiles become known to belong together."""
-    if not source.grouped:
+    if source.grouped:
+        return
+    if settings.grouping == "each":
         log.warning("no groups are given: every tile is its own, so near copies may lie in two roles")
+        return
+    good = table[table["reason"].isna()]
+    kinds = good["label"] + " " + good["role"].fillna("").astype(str)
+    codes_n = np.unique(kinds.to_numpy(str), return_inverse=True)[1].astype(np.int64)
+    stain_nd = np.zeros((len(good), 6))
+    for path, part in good.reset_index(drop=True).groupby("path"):
+        cells = decoding.read_chunk(Path(str(path)))["png"].take(pa.array(part["place"].to_numpy(np.int64)))
+        stain_nd[part.index] = stain_groups.stain(np.stack([images.pixels(cell.as_py()) for cell in cells]))
+    groups_n = stain_groups.groups_of_stain(stain_nd, codes_n, settings.stain_tiles, seed)
+    table.loc[good.index, "group"] = [f"stain {number}" for number in groups_n]
+    log.info("%d clusters of stain stand for slides; they are no patients", groups_n.max() + 1)
 
 
 def _report_set_aside(table: pd.DataFrame) -> None:

@@ -3,17 +3,15 @@
 Shapes: b tiles, t tokens (class token and registers first, then the patches), d features.
 """
 
-import contextlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import Field
 
-from stages import compute, store
+from stages import compute, models, store
 from stages.contracts import UserError
 from stages.encoders.contract import About, Encode, Source
 from stages.features.licences import terms
@@ -107,7 +105,7 @@ def read(source: Source) -> Encode:
 
     settings = TransformersSettings.model_validate_json(source.options)
     try:
-        with _quiet():
+        with models.quiet("transformers"):
             network = _network(settings)
             processor = AutoImageProcessor.from_pretrained(
                 settings.folder, local_files_only=True, trust_remote_code=False, backend="torchvision"
@@ -162,22 +160,6 @@ def _network(settings: TransformersSettings) -> Any:
         )
     network = getattr(network, "vision_model", network)
     return network.eval().requires_grad_(False)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Within: no progress bars of transformers, and no table of weights that are not needed."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _side(processor: Any, config: Any) -> int:

@@ -59,7 +59,13 @@ def stain_groups(
             f"stain groups want 1 tile a group or more and a label for each tile; got {per_group} a group, "
             f"{len(pixels_nhwc)} tiles and {len(labels_n)} labels"
         )
-    stain_nd = stain(pixels_nhwc)
+    return groups_of_stain(stain(pixels_nhwc), labels_n, per_group, seed)
+
+
+def groups_of_stain(
+    stain_nd: Floats, labels_n: npt.NDArray[np.int64], per_group: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """`stain_groups` of tiles whose `stain` is known."""
     groups_n, used = np.full(len(labels_n), -1, np.int64), 0
     for label in np.unique(labels_n):
         of_class = labels_n == label
