@@ -197,6 +197,42 @@ def verify(
     raise typer.Exit(2 if findings else 0)
 
 
+@app.command()
+def inspect(
+    data: Annotated[
+        str, typer.Argument(help="A Parquet file, npz, folder or address; or a recipe (.yaml).", metavar="DATA")
+    ],
+    label_column: Annotated[str | None, typer.Option(help="Column with the classes, if not `label`.")] = None,
+    group_column: Annotated[
+        str | None, typer.Option(help="Column with the groups, if not `group`; an empty word: there are none.")
+    ] = None,
+    role_column: Annotated[str | None, typer.Option(help="Column with the roles, if not `role`.")] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV of a folder's images: file, label, group.")] = None,
+    medmnist: Annotated[str | None, typer.Option(help="The set of MedMNIST that an npz is, e.g. bloodmnist.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side to which tiles are resized, in pixels.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Leave out what takes long: near-duplicates.")] = False,
+) -> None:
+    """Look at DATA before anything is trained: what is in it, duplicates, groups, roles, how far colour alone goes."""
+    import json
+    import tempfile
+
+    from pipeline import engine as engines
+    from pipeline import inspection, inspection_text
+
+    words = {"label_column": label_column, "role_column": role_column, "table": table, "medmnist": medmnist}
+    given: dict[str, object] = {name: value for name, value in words.items() if value is not None}
+    if size is not None:
+        given["size_px"] = size
+    if group_column is not None:
+        given["group_column"] = group_column or None
+    settings, guess = inspection.settings_of(data, given)
+    with tempfile.TemporaryDirectory(prefix="histodistill-") as scratch:
+        at_work = engines.make("threads", engines.cores())
+        found = inspection.inspect(settings, guess, fast, at_work, Path(scratch))
+    print(json.dumps(found, indent=1, ensure_ascii=False) if json_ else inspection_text.page(found), end="")
+
+
 @config_app.command("show")
 def config_show(recipe: RecipeArgument, set_: SetOption = None) -> None:
     """Print the resolved whole of RECIPE as YAML."""

@@ -65,7 +65,7 @@ class TilesSettings(Settings):
     grouping: Literal["each", "stain"] = "each"
     """Groups where the source tells none: each tile its own, or clusters of like stain within a class (and role, where
     roles are given), which stand for slides nobody wrote down."""
-    stain_tiles: int = Field(100, ge=1, le=1_000_000)
+    stain_tiles: int = Field(stain_groups.PER_GROUP, ge=1, le=1_000_000)
     """Tiles of a cluster of stain, on average."""
     role_column: str | None = "role"
     """Name of the column with each tile's role; a column called role, and MedMNIST's split, are used if they are there.
@@ -201,7 +201,7 @@ def _grouped(settings: TilesSettings, source: Source, table: pd.DataFrame, seed:
     for path, part in good.reset_index(drop=True).groupby("path"):
         cells = decoding.read_chunk(Path(str(path)))["png"].take(pa.array(part["place"].to_numpy(np.int64)))
         stain_nd[part.index] = stain_groups.stain(np.stack([images.pixels(cell.as_py()) for cell in cells]))
-    groups_n = stain_groups.groups_of_stain(stain_nd, codes_n, settings.stain_tiles, seed)
+    groups_n = stain_groups.cluster(stain_nd, codes_n, settings.stain_tiles, seed)
     table.loc[good.index, "group"] = [f"stain {number}" for number in groups_n]
     log.info("%d clusters of stain stand for slides; they are no patients", groups_n.max() + 1)
 

@@ -21,6 +21,8 @@ import numpy.typing as npt
 from stages import streams
 
 Floats = npt.NDArray[np.float64]
+PER_GROUP = 100
+"""A good `per_group`, see above."""
 LEAST = 8
 """Clusters of a class at least, if it has the tiles: each of four roles then gets one or two."""
 MOST = 256
@@ -59,13 +61,11 @@ def stain_groups(
             f"stain groups want 1 tile a group or more and a label for each tile; got {per_group} a group, "
             f"{len(pixels_nhwc)} tiles and {len(labels_n)} labels"
         )
-    return groups_of_stain(stain(pixels_nhwc), labels_n, per_group, seed)
+    return cluster(stain(pixels_nhwc), labels_n, per_group, seed)
 
 
-def groups_of_stain(
-    stain_nd: Floats, labels_n: npt.NDArray[np.int64], per_group: int, seed: int
-) -> npt.NDArray[np.int64]:
-    """`stain_groups` of tiles whose `stain` is known."""
+def cluster(stain_nd: Floats, labels_n: npt.NDArray[np.int64], per_group: int, seed: int) -> npt.NDArray[np.int64]:
+    """As `stain_groups`, from what `stain` gave."""
     groups_n, used = np.full(len(labels_n), -1, np.int64), 0
     for label in np.unique(labels_n):
         of_class = labels_n == label

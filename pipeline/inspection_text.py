@@ -1,0 +1,168 @@
+"""The findings of `inspection` as a page of plain text, at most 100 columns wide."""
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+WIDTH = 100
+BAR = 40
+SHOWN = 10
+WAYS = {"random_tiles": "random tiles", "groups": "whole groups", "stain_clusters": "clusters of stain"}
+
+
+def page(found: dict[str, Any]) -> str:
+    """The whole report."""
+    parts = (_head, _aside, _classes, _groups, _duplicates, _colour, _roles, _warnings, _section)
+    return "\n".join(line.rstrip() for part in parts for line in part(found)) + "\n"
+
+
+def _title(words: str) -> list[str]:
+    return ["", words, "─" * len(words)]
+
+
+def _fold(words: str, start: str = "", rest: str | None = None) -> list[str]:
+    rest = " " * len(start) if rest is None else rest
+    return textwrap.wrap(
+        words, WIDTH, initial_indent=start, subsequent_indent=rest, break_long_words=True, break_on_hyphens=False
+    )
+
+
+def _counted(counts: dict[str, int]) -> str:
+    shown = [f"{name} ({count:,})" if len(counts) > 1 else name for name, count in list(counts.items())[:SHOWN]]
+    return ", ".join(shown) + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
+
+
+def _line(name: str, words: str) -> list[str]:
+    return _fold(words, f"  {name:<20}")
+
+
+def _head(found: dict[str, Any]) -> Iterator[str]:
+    yield from _fold(found["source"])
+    yield "═" * min(WIDTH, len(found["source"]))
+    left = f"; {found['left_out']:,} more are left out by their role" if found["left_out"] else ""
+    yield from _line("tiles", f"{found['usable']:,} usable of {found['tiles']:,}{left}")
+    yield from _line("files", _counted(found["formats"]))
+    yield from _line("size in pixels", _counted(found["sizes"]))
+    grey, rgb = found["colour"]["grey"], found["colour"]["rgb"]
+    yield from _line(
+        "colour", "all grey" if not rgb else f"{rgb:,} in colour, {grey:,} grey" if grey else "all in colour"
+    )
+
+
+def _aside(found: dict[str, Any]) -> Iterator[str]:
+    yield from _title("Set aside")
+    if not found["set_aside"]:
+        yield "  nothing"
+    for reason, of in found["set_aside"].items():
+        yield f"  {of['tiles']:>7,}  {reason}"
+        more = ", …" if of["tiles"] > len(of["names"]) else ""
+        yield from _fold(", ".join(of["names"]) + more, " " * 11)
+
+
+def _classes(found: dict[str, Any]) -> Iterator[str]:
+    yield from _title(f"Classes ({len(found['classes'])})")
+    most = max(of["tiles"] for of in found["classes"].values())
+    wide = min(30, max(len(name) for name in found["classes"]))
+    for name, of in found["classes"].items():
+        bar = "█" * max(1, round(BAR * of["tiles"] / most))
+        short = name if len(name) <= wide else name[: wide - 1] + "…"
+        in_groups = f"  {of['groups']:,} groups" if found["groups"]["given"] else ""
+        yield f"  {short:<{wide}}  {of['tiles']:>8,}  {bar:<{BAR}}{in_groups}"
+
+
+def _groups(found: dict[str, Any]) -> Iterator[str]:
+    yield from _title("Groups (patient, slide, original)")
+    groups = found["groups"]
+    if not groups["given"]:
+        yield "  none are given: every tile counts as its own"
+        return
+    yield from _line("groups", f"{groups['count']:,}, {groups['singletons']:.0%} of them of a single tile")
+    yield from _line(
+        "tiles in each",
+        f"{groups['smallest']:,} to {groups['largest']:,}, median {groups['median']:g}; "
+        f"the largest is {groups['largest_name']}",
+    )
+    if mixed := groups["of_two_classes"]["groups"]:
+        yield from _line("of two classes", f"{mixed:,}: {', '.join(groups['of_two_classes']['names'])}")
+
+
+def _duplicates(found: dict[str, Any]) -> Iterator[str]:
+    yield from _title("Duplicates (the same pixels)")
+    titles = {
+        "all": "in all",
+        "across_classes": "in two classes",
+        "across_roles": "in two given roles",
+        "across_groups": "in two groups",
+    }
+    for key, words in titles.items():
+        if key not in found["duplicates"]:
+            continue
+        of = found["duplicates"][key]
+        yield from _line(words, f"{of['pictures']:,} pictures in {of['tiles']:,} tiles" if of["pictures"] else "none")
+        for names in of["names"][: SHOWN if key == "all" else 3]:
+            yield from _fold(" = ".join(names), " " * 22)
+        if of["pictures"] > len(of["names"]):
+            yield " " * 22 + "…"
+    if found["near_duplicates"] is None:
+        yield from _line("near-duplicates", "not looked for")
+
+
+def _colour(found: dict[str, Any]) -> Iterator[str]:
+    yield from _title("Colour alone (mean and spread of R, G, B)")
+    colour = found["colour_alone"]
+    if colour is None:
+        yield "  wants two classes"
+        return
+    yield from _fold(
+        f"Mean and spread of colour alone classify this at so much balanced accuracy [95 % interval]; chance is "
+        f"{colour['chance']:.1%}. Five-fold cross-validation on {colour['tiles']:,} tiles, holding out",
+        "  ",
+    )
+    yield f"  {'':<20}{'a linear model':<26}{'five nearest neighbours':<26}"
+    for way, words in WAYS.items():
+        if way not in colour:
+            continue
+        if colour[way] is None:
+            yield from _line(words, "a class has fewer than two: cannot be told")
+            continue
+        cells = [f"{v['value']:6.1%} [{v['low']:.1%}, {v['high']:.1%}]" for v in colour[way].values()]
+        yield f"  {words:<20}{cells[0]:<26}{cells[1]:<26}"
+    yield from _fold(
+        "Clusters of stain are pseudo-groups of tiles that look alike, no patients; to hold them out is hard on "
+        "purpose.",
+        "  ",
+    )
+
+
+def _roles(found: dict[str, Any]) -> Iterator[str]:
+    roles = found["roles"]
+    yield from _title("Roles")
+    if roles["trouble"]:
+        yield from _fold("a run would stop: see below", "  ")
+    elif not roles["given"]:
+        yield "  none are given; a run would draw them by group, class by class"
+    else:
+        lacking = f"; {', '.join(roles['drawn'])} would be drawn from train" if roles["drawn"] else ""
+        yield f"  given{lacking}"
+    labels = list(next(iter(roles["counts"].values()), {}))
+    if not labels:
+        return
+    wide = max(7, min(14, (WIDTH - 24) // len(labels) - 2))
+    shown = labels[: (WIDTH - 24) // (wide + 2)]
+    more = "  …" if len(shown) < len(labels) else ""
+    yield f"  {'':<10}{'tiles':>9}" + "".join(f"  {label[:wide]:>{wide}}" for label in shown) + more
+    for role, of in roles["counts"].items():
+        yield f"  {role[:10]:<10}{sum(of.values()):>9,}" + "".join(f"  {of[c]:>{wide},}" for c in shown) + more
+
+
+def _warnings(found: dict[str, Any]) -> Iterator[str]:
+    yield from _title("Mind")
+    if not found["warnings"]:
+        yield "  nothing stands out"
+    for words in found["warnings"]:
+        yield from _fold(words, "  ! ")
+
+
+def _section(found: dict[str, Any]) -> Iterator[str]:
+    yield from _title("For a recipe")
+    yield from found["tiles_section"].splitlines()
