@@ -122,7 +122,10 @@ def build(
 
 @torch.no_grad()
 def draw_weights(network: UViT, generator: torch.Generator) -> None:
-    """Draw initial weights in place as the paper's code does, but with zeros in the head."""
+    """Draw initial weights in place as the paper's code does, but for the end: zeros in the head, then the identity.
+
+    Behind a random convolution the network first has to learn to undo it, which costs hundreds of steps.
+    """
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=SPREAD, generator=generator)
@@ -139,4 +142,5 @@ def draw_weights(network: UViT, generator: torch.Generator) -> None:
             module.weight.normal_(generator=generator)
     nn.init.trunc_normal_(network.pos_embed, std=SPREAD, generator=generator)
     network.head.weight.zero_()
+    nn.init.dirac_(network.conv_out.weight)
     network.conv_out.bias.zero_()  # type: ignore[union-attr]  # it has one
