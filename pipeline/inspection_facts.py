@@ -174,8 +174,8 @@ def _warnings_of_colour(colour: dict[str, Any] | None) -> list[str]:
         if fall > GAP and (way == "groups" or (fall > 2 * GAP and by_heart > 2 * GAP)):
             high, low = drawn["neighbours"]["value"], held["neighbours"]["value"]
             said.append(
-                f"A random split leaks: nearest neighbours in colour reach {high:.0%} when random tiles are held out, and "
-                f"{low:.0%} when {words}. They know slides by heart, not classes, and so will a network. Never divide "
+                f"A random split leaks: nearest neighbours in colour reach {high:.0%} when random tiles are held out, "
+                f"and {low:.0%} when {words}. They know slides by heart, not classes, and so will a network. Never divide "
                 "this data by random tiles."
             )
     return said
