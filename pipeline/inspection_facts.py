@@ -21,6 +21,11 @@ FAR = 0.5
 """Colour goes far when it covers this share of the way from chance to certainty."""
 GAP = 0.05
 """A difference of balanced accuracies that is worth a warning."""
+WORDS_OF = {
+    "groups": ("whole groups are", "the groups"),
+    "stain_clusters": ("whole clusters of stain are", "stains, most likely slides,"),
+}
+"""What is held out -> how that is said, and what is then known by heart."""
 FEW_GROUPS = 4
 """Each of the four roles wants a group of every class."""
 
@@ -90,6 +95,11 @@ def _sets(twice: pd.DataFrame) -> dict[str, Any]:
     return {"pictures": len(names), "tiles": len(twice), "names": [part[:NAMES] for part in names[:NAMES]]}
 
 
+def open_to_all(good: pd.DataFrame, given: bool) -> pd.DataFrame:
+    """The tiles on which something may be fitted and scored: where roles are given, not those of test and control."""
+    return good[~good["role"].isin(("test", "control"))] if given else good
+
+
 def colour_alone(good: pd.DataFrame, grouped: bool) -> dict[str, Any] | None:
     """How well colour alone classifies: random tiles held out, whole groups, and whole clusters of stain."""
     if good["label"].nunique() < 2:
@@ -137,11 +147,12 @@ def warnings(found: dict[str, Any]) -> list[str]:
     if len(found["sizes"]) > 1:
         said.append("The tiles have several sizes; a run wants one. tiles.size_px resizes them.")
     if count := copies["across_classes"]["pictures"]:
-        said.append(f"{count} pictures lie in two classes, so one label of each is wrong; a run sets them aside.")
+        said.append(f"Pictures in two classes: {count}. One label of each is wrong; a run sets them aside.")
     if count := copies.get("across_roles", {}).get("pictures"):
-        said.append(f"{count} pictures lie in two of the given roles, which leaks; a run sets them aside.")
+        said.append(f"Pictures in two of the given roles: {count}. That leaks; a run sets them aside.")
     if copies.get("across_groups", {}).get("pictures"):
-        said.append(f"{copies['across_groups']['pictures']} pictures lie in two groups: are these really apart?")
+        count = copies["across_groups"]["pictures"]
+        said.append(f"Pictures in two groups: {count}. Are these groups really apart?")
     if not groups_found["given"]:
         said.append(
             "No groups are known: tiles of one patient or slide will lie in several roles, and every result will look "
@@ -165,18 +176,19 @@ def _warnings_of_colour(colour: dict[str, Any] | None) -> list[str]:
             f"Colour alone goes far ({top:.0%} where chance is {chance:.0%}): a good score on this data says little "
             "about morphology. Compare every result with the colour-only contestant."
         )
-    for way, words in (("groups", "whole groups are"), ("stain_clusters", "whole clusters of stain are")):
+    for way, (words, knows) in WORDS_OF.items():
         held = colour.get(way)
         if held is None or (way == "stain_clusters" and "groups" in colour):
             continue
         fall = drawn["neighbours"]["value"] - held["neighbours"]["value"]
         by_heart = drawn["neighbours"]["value"] - drawn["linear"]["value"]
-        if fall > GAP and (way == "groups" or (fall > 2 * GAP and by_heart > 2 * GAP)):
+        apart = held["neighbours"]["high"] < drawn["neighbours"]["low"]
+        if apart and fall > GAP and (way == "groups" or (fall > 2 * GAP and by_heart > 2 * GAP)):
             high, low = drawn["neighbours"]["value"], held["neighbours"]["value"]
             said.append(
-                f"A random split leaks: nearest neighbours in colour reach {high:.0%} when random tiles are held out, and "
-                f"{low:.0%} when {words}. They know slides by heart, not classes, and so will a network. Never divide "
-                "this data by random tiles."
+                f"A random split leaks: nearest neighbours in colour reach {high:.0%} when random tiles are held out, "
+                f"and {low:.0%} when {words}. They know {knows} by heart, and so would a network. Never divide this "
+                "data by random tiles."
             )
     return said
 
