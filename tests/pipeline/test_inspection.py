@@ -91,7 +91,7 @@ def test_classes_that_colour_tells_apart_are_said_to_be(tmp_path: Path) -> None:
     for way in ("random_tiles", "groups", "stain_clusters"):
         assert colour[way]["linear"]["value"] > 0.9 and colour[way]["linear"]["low"] > 0.5
     assert any("Colour alone goes far" in words for words in found["warnings"])
-    assert not any("random split leaks" in words for words in found["warnings"])
+    assert not any("random split" in words for words in found["warnings"])
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -103,7 +103,8 @@ def test_slides_known_by_heart_make_a_random_split_leak_and_are_no_classes(known
     assert colour["random_tiles"]["neighbours"]["value"] > 0.9
     assert colour["groups" if known else "stain_clusters"]["neighbours"]["value"] < 0.75
     assert ("groups" in colour) is known is found["groups"]["given"]
-    assert any("random split leaks" in words for words in found["warnings"])
+    leak = "A random split leaks" if known else "A random split may well leak"
+    assert any(words.startswith(leak) for words in found["warnings"])
     assert not known or not any("Colour alone goes far" in words for words in found["warnings"])
 
 
