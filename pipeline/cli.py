@@ -211,7 +211,6 @@ def inspect(
     medmnist: Annotated[str | None, typer.Option(help="The set of MedMNIST that an npz is, e.g. bloodmnist.")] = None,
     size: Annotated[int | None, typer.Option(help="Side to which tiles are resized, in pixels.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")] = False,
-    fast: Annotated[bool, typer.Option("--fast", help="Leave out what takes long: near-duplicates.")] = False,
 ) -> None:
     """Look at DATA before anything is trained: what is in it, duplicates, groups, roles, how far colour alone goes."""
     import json
@@ -229,7 +228,7 @@ def inspect(
     settings, guess = inspection.settings_of(data, given)
     with tempfile.TemporaryDirectory(prefix="histodistill-") as scratch:
         at_work = engines.make("threads", engines.cores())
-        found = inspection.inspect(settings, guess, fast, at_work, Path(scratch))
+        found = inspection.inspect(settings, guess, at_work, Path(scratch))
     print(json.dumps(found, indent=1, ensure_ascii=False) if json_ else inspection_text.page(found), end="")
 
 

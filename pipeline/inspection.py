@@ -55,13 +55,12 @@ def settings_of(data: str, given: dict[str, Any]) -> tuple[TilesSettings, bool]:
         raise UserError(f"{data} cannot be inspected so:\n" + "\n".join(config.faults(error))) from error
 
 
-def inspect(settings: TilesSettings, guess: bool, fast: bool, engine: Engine, scratch: Path) -> dict[str, Any]:
+def inspect(settings: TilesSettings, guess: bool, engine: Engine, scratch: Path) -> dict[str, Any]:
     """All findings, as numbers and words that JSON can hold.
 
     Args:
         settings: how the tiles stage would read the source.
         guess: whether a source without the column of groups is taken to have none.
-        fast: leave out what takes long: near-duplicates.
         engine: where tiles are decoded.
         scratch: a folder to be deleted afterwards.
 
@@ -89,10 +88,8 @@ def inspect(settings: TilesSettings, guess: bool, fast: bool, engine: Engine, sc
         "classes": facts.classes(good),
         "groups": facts.groups(good, source.grouped),
         "duplicates": facts.duplicates(good, source.grouped, given),
-        "near_duplicates": None,  # `fast` leaves them out
-        "colour_alone": facts.colour_alone(good, source.grouped),
+        "colour_alone": facts.colour_alone(facts.open_to_all(good, given), source.grouped),
     }
-    del fast
     dividing.set_aside_copies(table, "label", "the same picture in two classes")
     found["roles"] = _roles(settings, table, given, trouble)
     found["usable"] = int(table["reason"].isna().sum())

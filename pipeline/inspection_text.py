@@ -7,6 +7,7 @@ from typing import Any
 WIDTH = 100
 BAR = 40
 SHOWN = 10
+MOST_ROLES = 5
 WAYS = {"random_tiles": "random tiles", "groups": "whole groups", "stain_clusters": "clusters of stain"}
 
 
@@ -65,9 +66,8 @@ def _classes(found: dict[str, Any]) -> Iterator[str]:
     wide = min(30, max(len(name) for name in found["classes"]))
     for name, of in found["classes"].items():
         bar = "█" * max(1, round(BAR * of["tiles"] / most))
-        short = name if len(name) <= wide else name[: wide - 1] + "…"
         in_groups = f"  {of['groups']:,} groups" if found["groups"]["given"] else ""
-        yield f"  {short:<{wide}}  {of['tiles']:>8,}  {bar:<{BAR}}{in_groups}"
+        yield f"  {_short(name, wide)}  {of['tiles']:>8,}  {bar:<{BAR}}{in_groups}"
 
 
 def _groups(found: dict[str, Any]) -> Iterator[str]:
@@ -103,8 +103,7 @@ def _duplicates(found: dict[str, Any]) -> Iterator[str]:
             yield from _fold(" = ".join(names), " " * 22)
         if of["pictures"] > len(of["names"]):
             yield " " * 22 + "…"
-    if found["near_duplicates"] is None:
-        yield from _line("near-duplicates", "not looked for")
+    yield from _line("near-duplicates", "not looked for")
 
 
 def _colour(found: dict[str, Any]) -> Iterator[str]:
@@ -127,11 +126,12 @@ def _colour(found: dict[str, Any]) -> Iterator[str]:
             continue
         cells = [f"{v['value']:6.1%} [{v['low']:.1%}, {v['high']:.1%}]" for v in colour[way].values()]
         yield f"  {words:<20}{cells[0]:<26}{cells[1]:<26}"
-    yield from _fold(
-        "Clusters of stain are pseudo-groups of tiles that look alike, no patients; to hold them out is hard on "
-        "purpose.",
-        "  ",
-    )
+    notes = "Clusters of stain are pseudo-groups, no patients; to hold them out is hard on purpose."
+    if not found["groups"]["given"]:
+        notes += " Without groups, the intervals of random tiles take tiles as independent, and are too narrow."
+    if found["roles"]["given"]:
+        notes += " Tiles of test and control are not among those seen here."
+    yield from _fold(notes, "  ")
 
 
 def _roles(found: dict[str, Any]) -> Iterator[str]:
@@ -144,15 +144,18 @@ def _roles(found: dict[str, Any]) -> Iterator[str]:
     else:
         lacking = f"; {', '.join(roles['drawn'])} would be drawn from train" if roles["drawn"] else ""
         yield f"  given{lacking}"
-    labels = list(next(iter(roles["counts"].values()), {}))
-    if not labels:
+    if not roles["counts"]:
         return
-    wide = max(7, min(14, (WIDTH - 24) // len(labels) - 2))
-    shown = labels[: (WIDTH - 24) // (wide + 2)]
-    more = "  …" if len(shown) < len(labels) else ""
-    yield f"  {'':<10}{'tiles':>9}" + "".join(f"  {label[:wide]:>{wide}}" for label in shown) + more
-    for role, of in roles["counts"].items():
-        yield f"  {role[:10]:<10}{sum(of.values()):>9,}" + "".join(f"  {of[c]:>{wide},}" for c in shown) + more
+    wide = min(30, max(len(name) for name in found["classes"]))
+    shown = list(roles["counts"])[:MOST_ROLES]
+    yield f"  {'':<{wide}}" + "".join(f"  {role[:10]:>10}" for role in shown)
+    for name in found["classes"]:
+        yield f"  {_short(name, wide)}" + "".join(f"  {roles['counts'][role].get(name, 0):>10,}" for role in shown)
+    yield f"  {'in all':<{wide}}" + "".join(f"  {sum(roles['counts'][role].values()):>10,}" for role in shown)
+
+
+def _short(name: str, wide: int) -> str:
+    return f"{name if len(name) <= wide else name[: wide - 1] + '…':<{wide}}"
 
 
 def _warnings(found: dict[str, Any]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """How well colour alone tells the classes apart, before anything is trained: by cross-validation.
 
 Two models see the mean and the spread of R, G and B and nothing else: a linear one, which knows what a class looks like
-on the whole, and nearest neighbours, which know every tile by heart. Where the second is far better on a random split
-and no better once whole groups are held out, it knew slides, not classes: such a split leaks.
+on the whole, and nearest neighbours, which know every tile by heart. Where the second falls once whole groups
+(patients, slides) are held out, it knew those, not classes: a random split leaks.
 Shapes: n tiles, d features, k classes, u units that are resampled, b resamples.
 """
 
