@@ -2,7 +2,8 @@
 
 Landmarks that match propose poses (zoom from their scales, angle from the rings' circular correlation); the best is
 refined by Newton steps along each of its four parameters. The score is atanh(c) · s: c the correlation of the
-band-passed brightness where the tiles overlap (a gain or an offset of brightness changes nothing), s the geometric mean
+band-passed brightness and colour where the tiles overlap (a gain or an offset changes nothing, and colour counts
+with either sign, as a recolouring may reverse it), s the geometric mean
 of the shares of the two tiles that the overlap covers (a good fit of a small corner is easily had by chance). 0 means
 nothing in common, 2 a copy turned or mirrored; unrelated tissue seldom passes 0.3.
 
@@ -45,7 +46,7 @@ class Side(NamedTuple):
     place_pk3: npt.NDArray[np.float32]
     rings_pkra: npt.NDArray[np.float16]
     vector_pkv: npt.NDArray[np.float32]
-    band_p2hw: npt.NDArray[np.float16]
+    band_p4hw: npt.NDArray[np.float16]
 
 
 class Pose(NamedTuple):
@@ -59,21 +60,39 @@ class Pose(NamedTuple):
 
 def agreement(first: Side, second: Side) -> npt.NDArray[np.float32]:
     """The score of each pair at its best pose, (p,)."""
-    x_s, y_s = (axis.expand(len(first.band_p2hw), -1) for axis in points())
-    bands = read(torch.from_numpy(first.band_p2hw).float(), x_s, y_s), torch.from_numpy(second.band_p2hw).float()
+    whole = torch.from_numpy(first.band_p4hw).float(), torch.from_numpy(second.band_p4hw).float()
     poses = proposals(first, second)
+    bands = _at_points(whole[0]), whole[1]
     score_pm = torch.stack(
         [score(*bands, Pose(poses.parameters[:, m], poses.mirror[:, m])) for m in range(POSES)], dim=1
     )
     best_p, place_p = score_pm.max(1)
     row_p = torch.arange(len(best_p))
-    pose = Pose(poses.parameters[row_p, place_p], poses.mirror[row_p, place_p])
     hopeful = torch.nonzero(best_p > HOPELESS)[:, 0]
     if len(hopeful):
-        refined = _refined((bands[0][hopeful], bands[1][hopeful]), Pose(*(part[hopeful] for part in pose)))
-        best_p[hopeful] = torch.maximum(best_p[hopeful], refined)
+        pose = Pose(poses.parameters[row_p, place_p][hopeful], poses.mirror[row_p, place_p][hopeful])
+        wider, pose = _magnified_first((whole[0][hopeful], whole[1][hopeful]), pose)
+        best_p[hopeful] = torch.maximum(best_p[hopeful], _refined((_at_points(wider[0]), wider[1]), pose))
     found: npt.NDArray[np.float32] = best_p.numpy()
     return found
+
+
+def _at_points(band_p4hw: Tensor) -> Tensor:
+    x_s, y_s = (axis.expand(len(band_p4hw), -1) for axis in points())
+    return read(band_p4hw, x_s, y_s)
+
+
+def _magnified_first(bands: tuple[Tensor, Tensor], pose: Pose) -> tuple[tuple[Tensor, Tensor], Pose]:
+    """Exchange the two tiles of a pair where the second is magnified, so that all points of the grid meet the other."""
+    log_zoom, angle, x0, y0 = pose.parameters.unbind(-1)
+    swap = log_zoom > 0
+    back = torch.where(pose.mirror < 0, angle, -angle)
+    middle = (SIDE - 1) / 2
+    across, down = _turned(middle - x0, middle - y0, (-log_zoom).exp(), back, pose.mirror)
+    inverse = torch.stack([-log_zoom, back, middle + across, middle + down], -1)
+    chosen = swap[:, None, None, None]
+    first, second = torch.where(chosen, bands[1], bands[0]), torch.where(chosen, bands[0], bands[1])
+    return (first, second), Pose(torch.where(swap[:, None], inverse, pose.parameters), pose.mirror)
 
 
 def proposals(first: Side, second: Side) -> Pose:
@@ -108,7 +127,7 @@ def turn(from_mra: Tensor, to_mra: Tensor) -> tuple[Tensor, Tensor]:
     return angle, torch.where(is_mirrored, -1.0, 1.0)
 
 
-def score(first_p2s: Tensor, second_p2hw: Tensor, pose: Pose) -> Tensor:
+def score(first_p4s: Tensor, second_p4hw: Tensor, pose: Pose) -> Tensor:
     """How well the second tile agrees with the first laid on it at `pose`, as in the module's head: (p,)."""
     x_s, y_s = points()
     log_zoom, angle, x0, y0 = (part[:, None] for part in pose.parameters.unbind(-1))
@@ -117,11 +136,12 @@ def score(first_p2s: Tensor, second_p2hw: Tensor, pose: Pose) -> Tensor:
     x_ps, y_ps = across + x0, down + y0
     inside = ((x_ps >= 0) & (x_ps <= SIDE - 1) & (y_ps >= 0) & (y_ps <= SIDE - 1)).float()
     octaves = log_zoom / math.log(2.0)
-    a_ps, b_ps = _level(first_p2s, -octaves), _level(read(second_p2hw, x_ps, y_ps), octaves)
     weight = inside / inside.sum(1, keepdim=True).clamp_min(1.0)
-    a_ps, b_ps = (v - (v * weight).sum(1, keepdim=True) for v in (a_ps, b_ps))
-    power = (a_ps.square() * weight).sum(1) * (b_ps.square() * weight).sum(1)
-    correlation = (a_ps * b_ps * weight).sum(1) / power.sqrt().clamp_min(1e-4)
+    second_p4s = read(second_p4hw, x_ps, y_ps)
+    bright = _moments(_level(first_p4s[:, :2], -octaves), _level(second_p4s[:, :2], octaves), weight)
+    colour = _moments(_level(first_p4s[:, 2:], -octaves), _level(second_p4s[:, 2:], octaves), weight)
+    power = (bright[1] + colour[1]) * (bright[2] + colour[2])
+    correlation = (bright[0] + colour[0].abs()) / power.sqrt().clamp_min(1e-4)
     share_a = inside.mean(1)
     share_b = (share_a * (2 * log_zoom[:, 0]).exp()).clamp_max(1.0)
     allowed = (torch.minimum(share_a, share_b) >= LEAST_SHARED) & (log_zoom[:, 0].abs() <= math.log(WIDEST))
@@ -160,6 +180,12 @@ def _turned(x: Tensor, y: Tensor, zoom: Tensor, angle: Tensor, mirror: Tensor) -
     return cos * x - sin * mirror * y, sin * x + cos * mirror * y
 
 
+def _moments(a_ps: Tensor, b_ps: Tensor, weight_ps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Covariance and both variances, weighted: (p,) each."""
+    a_ps, b_ps = (v - (v * weight_ps).sum(1, keepdim=True) for v in (a_ps, b_ps))
+    return (a_ps * b_ps * weight_ps).sum(1), (a_ps * a_ps * weight_ps).sum(1), (b_ps * b_ps * weight_ps).sum(1)
+
+
 def points() -> tuple[Tensor, Tensor]:
     """Across and down: the GRID × GRID points of a tile that are compared, (s,) each."""
     grid = (torch.arange(GRID) + 0.5) * (SIDE / GRID) - 0.5
@@ -167,10 +193,10 @@ def points() -> tuple[Tensor, Tensor]:
     return x_s, y_s
 
 
-def read(band_p2hw: Tensor, x_ps: Tensor, y_ps: Tensor) -> Tensor:
-    """Both bands at places, between pixels by bilinear interpolation: (p, 2, s)."""
+def read(band_p4hw: Tensor, x_ps: Tensor, y_ps: Tensor) -> Tensor:
+    """All bands at places in pixels of SIDE, between pixels by bilinear interpolation: (p, 4, s)."""
     grid = torch.stack([(2 * x_ps + 1) / SIDE - 1, (2 * y_ps + 1) / SIDE - 1], -1)[:, None]
-    return F.grid_sample(band_p2hw, grid, padding_mode="border", align_corners=False)[:, :, 0]
+    return F.grid_sample(band_p4hw, grid, padding_mode="border", align_corners=False)[:, :, 0]
 
 
 def _level(band_p2s: Tensor, octaves_p1: Tensor) -> Tensor:
