@@ -19,7 +19,7 @@ from stages.embedding import EmbeddingSettings
 from stages.judge import JudgeSettings
 from stages.release import ReleaseSettings
 from stages.selection import SelectionSettings
-from stages.settings import Settings, is_external
+from stages.settings import SCHEME, Settings, is_external
 from stages.tiles import TilesSettings
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
@@ -142,7 +142,7 @@ def anchored(raw: dict[str, Any], model: type[BaseModel], folder: Path) -> dict[
         field = model.model_fields.get(key)
         if field is None or value is None:
             continue
-        if isinstance(value, str) and is_external(field.annotation, field.metadata):
+        if isinstance(value, str) and SCHEME not in value and is_external(field.annotation, field.metadata):
             result[key] = str(folder / Path(value).expanduser())
         for inner in _models(field.annotation):
             if isinstance(value, dict) and get_origin(field.annotation) is dict:

@@ -9,6 +9,7 @@ import ast
 import functools
 import importlib.util
 import json
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,9 @@ from pydantic import BaseModel
 
 from stages import store
 from stages.contracts import UserError
-from stages.settings import external_paths
+from stages.settings import external_paths, external_urls
 
+log = logging.getLogger(__name__)
 SEAL = "seal.json"
 _OWN = ("stages",)
 
@@ -57,6 +59,8 @@ def causes(
     plain = settings.model_dump(mode="json")
     for field, path in external_paths(settings).items():
         plain[field] = "content " + external_digest(path, root)
+    for field, url in external_urls(settings).items():
+        plain[field] = "address " + address_digest(url, root)
     return {"stage": stage, "settings": plain, "seed": seed, "code": code_of(module), "inputs": dict(inputs)}
 
 
@@ -171,6 +175,29 @@ def external_digest(path: Path, root: Path) -> str:
     if changed:
         store.write_json(memory_path, memory)
     return digest_of(lines)
+
+
+def address_digest(url: str, root: Path) -> str:
+    """What tells the content of an address, as its server vouches for it; where it cannot be reached, as it last did.
+
+    Raises:
+        UserError: it cannot be read and never was.
+    """
+    from stages.sources import remote
+
+    memory_path = root / "store" / ".addresses.json"
+    memory: dict[str, str] = store.read_json(memory_path) if memory_path.exists() else {}
+    key = store.digest_bytes(url.encode())
+    try:
+        found = remote.mark(url)
+    except UserError as error:
+        if key not in memory:
+            raise
+        log.warning("%s It is taken to be as it was when last read.", error)
+        return memory[key]
+    if memory.get(key) != found:
+        store.write_json(memory_path, memory | {key: found})
+    return found
 
 
 def place(root: Path, stage: str, digest: str) -> Path:

@@ -24,6 +24,8 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 """Formats that hold pictures and run nothing (Pillow would hand PostScript to another program)."""
 DEEP = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 """Pillow's modes of more than 8 bits a channel."""
+MIN_SIDE_PX = 8
+"""A smaller picture shows no tissue; it is an icon or a slip."""
 PLAIN = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"}
 """Pillow's modes that become 8-bit RGB without a choice to make."""
 
@@ -66,7 +68,7 @@ def rgb(content: bytes | Pixels | None, wanted: Wanted) -> Pixels:
 
     Raises:
         Refused: the file is empty, no picture, truncated, deeper than 8 bits, of several frames, of a colour mode
-            whose meaning is uncertain, too large, or not square.
+            whose meaning is uncertain, too large, too small, or not square.
     """
     if content is None:
         raise Refused("unreadable")
@@ -76,7 +78,7 @@ def rgb(content: bytes | Pixels | None, wanted: Wanted) -> Pixels:
         warnings.simplefilter("ignore")
         try:
             with _opened(content) as image:
-                _check(image, wanted)
+                _check(image, content, wanted)
                 picture = _on_white(ImageOps.exif_transpose(image))
         except Refused:
             raise
@@ -96,19 +98,37 @@ def _opened(content: bytes | Pixels) -> Image.Image:
     return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
-def _check(image: Image.Image, wanted: Wanted) -> None:
+def _bits(image: Image.Image, content: bytes | Pixels) -> int:
+    """Bits of a channel as the file says: of deep colours Pillow keeps the upper 8 bits (or, of planar TIFF, worse)."""
+    if not isinstance(content, bytes):
+        return 8
+    if image.format == "PNG":
+        return content[24]  # ISO/IEC 15948, 11.2.2: IHDR comes first, its ninth byte is the depth
+    if image.format == "TIFF":
+        return int(max(image.tag_v2.get(258, (1,))))  # type: ignore[attr-defined]  # BitsPerSample
+    if image.format == "JPEG2000" and (start := content.find(b"\xff\x4f\xff\x51")) >= 0:
+        return (content[start + 42] & 0x7F) + 1  # ISO/IEC 15444-1, A.5.1: Ssiz of the first component
+    if image.format == "PPM":
+        args = image.tile[0].args  # type: ignore[attr-defined]
+        return int(args[1]).bit_length() if isinstance(args, tuple) else 8  # the largest value
+    return 8
+
+
+def _check(image: Image.Image, content: bytes | Pixels, wanted: Wanted) -> None:
     """What can be told from the head of the file."""
     if max(image.size) > wanted.max_side_px:
         raise Refused("too large")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise Refused("several frames")
-    if image.mode in DEEP:
+    if image.mode in DEEP or _bits(image, content) > 8:
         raise Refused("more than 8 bits a channel")
     if image.mode not in PLAIN:
         raise Refused(f"colour mode {image.mode}")
     width, height = image.size
     if width != height and not wanted.crop:
         raise Refused("not square")
+    if min(image.size) < MIN_SIDE_PX:
+        raise Refused("too small")
 
 
 def _on_white(image: Image.Image) -> Image.Image:

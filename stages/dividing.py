@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from stages import streams
 from stages.contracts import UserError
 from stages.settings import Settings
-from stages.sources.table import pick, read_csv, some
+from stages.sources.table import ROLE_OF, pick, read_csv, some
 from stages.splits.roles import draw_roles, role_of_groups
 from stages.tables import ROLES
 
@@ -77,6 +77,7 @@ def given_roles(table: pd.DataFrame, roles: Path | None, leave_out: Sequence[str
     else:
         set_aside(table, table["role"].isna(), "no role")
         usable = table["reason"].isna()
+    table["role"] = [ROLE_OF.get(role, role) if role not in leave_out else role for role in table["role"]]
     known = (*ROLES, *leave_out)
     for role in table.loc[usable, "role"].unique():
         try:

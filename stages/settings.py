@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 
 class External:
@@ -15,6 +15,19 @@ class External:
 
 InputPath = Annotated[Path, External()]
 """A file or folder given by the user. Relative paths in a recipe are relative to the recipe's own folder."""
+
+SCHEME = "://"
+"""What an address has and a path has not."""
+
+
+def _local(value: Any) -> Any:
+    """An address on this machine is a path."""
+    return value.removeprefix("file" + SCHEME) if isinstance(value, str) else value
+
+
+Url = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]*://.")]
+InputSource = Annotated[InputPath | Url, BeforeValidator(_local)]
+"""An InputPath, or an address that fsspec reads (s3://, hf://, memory:// …). The seal holds what tells its content."""
 
 
 class Settings(BaseModel):
@@ -42,8 +55,14 @@ def is_external(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
 
 def external_paths(settings: BaseModel) -> dict[str, Path]:
     """The outside files and folders a stage's settings name, by field."""
-    return {
-        name: Path(value)
-        for name, field in type(settings).model_fields.items()
-        if is_external(field.annotation, field.metadata) and (value := getattr(settings, name)) is not None
-    }
+    return {name: value for name, value in _external(settings).items() if isinstance(value, Path)}
+
+
+def external_urls(settings: BaseModel) -> dict[str, str]:
+    """The addresses a stage's settings name, by field."""
+    return {name: value for name, value in _external(settings).items() if isinstance(value, str)}
+
+
+def _external(settings: BaseModel) -> dict[str, Any]:
+    fields = type(settings).model_fields.items()
+    return {name: getattr(settings, name) for name, field in fields if is_external(field.annotation, field.metadata)}

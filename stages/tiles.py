@@ -7,7 +7,7 @@ and comments stay behind; only `quarantine.csv`, which no later stage reads, nam
 import functools
 import logging
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -20,8 +20,8 @@ from stages import compute, decoding, dividing, images, progress, store
 from stages.contracts import Engine, Inputs, Interrupted, UserError
 from stages.decoding import Wanted
 from stages.dividing import Fractions, set_aside
-from stages.settings import InputPath, Settings
-from stages.sources import chunks, medmnist, opening
+from stages.settings import InputPath, InputSource, Settings
+from stages.sources import chunks, medmnist, opening, remote
 from stages.sources.folders import Unlisted
 from stages.sources.table import Columns, Source
 from stages.tables import ROLES
@@ -33,8 +33,9 @@ NAMED_ON_SCREEN = 10
 class TilesSettings(Settings):
     """Where the tiles come from, and how they are divided."""
 
-    source: InputPath
-    """A Parquet file or a folder of them, a MedMNIST npz, a Hugging Face imagefolder, or a folder of images."""
+    source: InputSource
+    """A Parquet file or a folder of them, a MedMNIST npz, a Hugging Face imagefolder, or a folder of images: a path, or
+    an address that fsspec reads (s3://, hf://datasets/… …), which is brought here first."""
     format: opening.Format = "auto"
     """What the source is: parquet, medmnist, imagefolder (with metadata, or class = folder), folder (with a table), or
     auto: look."""
@@ -82,8 +83,8 @@ class TilesSettings(Settings):
     @classmethod
     def _set_of_medmnist(cls, value: str | None, info: ValidationInfo) -> str | None:
         """Told here, because the seal holds the source's content and not its name."""
-        source = info.data.get("source")
-        if value is None and isinstance(source, Path) and source.suffix == ".npz":
+        source = PurePath(info.data.get("source", ""))
+        if value is None and source.suffix == ".npz":
             return medmnist.set_named(source.stem)
         return None if value is None else medmnist.known_set(value)
 
@@ -95,14 +96,15 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
         UserError: the source, its columns, classes or roles are not as they should be; says which and what to do.
         Interrupted: asked to stop; what was decoded is kept.
     """
+    work = store.work_folder(out)
     source = opening.open_source(
-        settings.source,
+        settings.source if isinstance(settings.source, Path) else remote.bring(settings.source, work),
         settings.format,
         settings.table,
         _columns(settings),
         settings.unlisted,
         settings.medmnist,
-        store.work_folder(out),
+        work,
     )
     table = source.table.assign(reason=None, row=np.arange(len(source.table)))
     set_aside(table, table["label"].isna(), "no label")

@@ -1,6 +1,7 @@
 """Tiles as image files: a folder with a table, a Hugging Face imagefolder, or folders named after the classes."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ import pyarrow.parquet as pq
 
 from stages.contracts import UserError
 from stages.sources.parquet import class_names, named
-from stages.sources.table import Columns, Source, known, pick, read_csv, some
+from stages.sources.table import Columns, Source, known, pick, read_csv, roles_told, some
 
+log = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".jp2")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 Unlisted = Literal["refuse", "leave_out"]
@@ -40,9 +42,7 @@ def open_imagefolder(path: Path, columns: Columns, unlisted: Unlisted) -> Source
     """
     found = sorted(p for p in path.rglob("metadata.*") if p.name in METADATA)
     if not found:
-        files = [p.relative_to(path).as_posix() for p in image_files(path)]
-        frame = pd.DataFrame({"file_name": files}, dtype=object)
-        return _open_files(path, _by_folder(frame), files, columns._replace(label="label"), unlisted, path.name)
+        return _open_classes(path, columns, unlisted)
     frames = []
     for metadata in found:
         frame = _read_metadata(metadata, columns.label)
@@ -50,9 +50,38 @@ def open_imagefolder(path: Path, columns: Columns, unlisted: Unlisted) -> Source
         frame["file_name"] = [(folder / str(v)).as_posix() for v in frame[pick(frame, "file_name", metadata.name)]]
         frames.append(frame)
     frame = pd.concat(frames, ignore_index=True).astype(object)
-    if columns.label not in frame and columns.label == "label":
+    by_folder = columns.label not in frame and columns.label == "label"
+    if by_folder:
         frame = _by_folder(frame)
+    frame = _with_roles(frame, columns, 2 if by_folder else 1)
     return _open_files(path, frame, frame["file_name"].tolist(), columns, unlisted, found[0].name)
+
+
+def _open_classes(path: Path, columns: Columns, unlisted: Unlisted) -> Source:
+    """Images and nothing else: CLASS/x.png, or train/CLASS/x.png and so on. There are no groups."""
+    files = [p.relative_to(path).as_posix() for p in image_files(path)]
+    frame = _by_folder(pd.DataFrame({"file_name": files}, dtype=object))
+    if files and not any(frame["label"]):
+        raise UserError(
+            f"The {len(files)} images lie in {path} itself, so no class is told. Put them into a folder for each "
+            "class, or give a table (tiles.table)."
+        )
+    others = sum(p.is_file() for p in path.rglob("*")) - len(files)
+    if others:
+        log.info("%d files of %s are no pictures by their names, and are left out", others, path.name)
+    alone = columns._replace(label="label", group=None)
+    return _open_files(path, _with_roles(frame, columns, 2), files, alone, unlisted, path.name)
+
+
+def _with_roles(frame: pd.DataFrame, columns: Columns, below: int) -> pd.DataFrame:
+    """`frame` with roles by the names of folders, save the last `below` parts of a path (the class, the file)."""
+    if columns.role != "role" or "role" in frame:
+        return frame
+    roles = roles_told([Path(name).parts[:-below] for name in frame["file_name"]])
+    if roles is None:
+        return frame
+    log.info("roles are told by the folders' names: %s", ", ".join(sorted(set(roles))))
+    return frame.assign(role=roles)
 
 
 def _by_folder(frame: pd.DataFrame) -> pd.DataFrame:
@@ -87,7 +116,7 @@ def _open_files(
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise UserError(f"{where} lists {len(twice)} files more than once: {some(twice)}. Give each file one row.")
-    missing = [name for name in names if not (path / name).is_file()]
+    missing = [name for name in names if not _is_file(path / name)]
     if missing:
         raise UserError(f"{where} lists {len(missing)} files that are not in {path}: {some(missing)}.")
     extra = sorted({p.relative_to(path).as_posix() for p in image_files(path)} - set(names))
@@ -114,4 +143,9 @@ def _inside(folder: Path, file: str, where: str) -> str:
 def image_files(path: Path) -> list[Path]:
     """The image files below `path`, by their suffix, hidden ones left out."""
     found = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    return sorted(p for p in found if p.is_file())
+    return sorted(p for p in found if _is_file(p))
+
+
+def _is_file(path: Path) -> bool:
+    """A file, or a link to nothing, which is to be set aside and not overlooked."""
+    return path.is_file() or (path.is_symlink() and not path.exists())

@@ -1,6 +1,8 @@
 """Tiles in Parquet: a column of images (bytes, or a struct with `bytes` and `path`), as Hugging Face writes them."""
 
 import json
+import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.contracts import UserError
-from stages.sources.table import Columns, Source, known, pick
+from stages.sources.table import Columns, Source, known, pick, roles_told
+
+log = logging.getLogger(__name__)
 
 
 def open_parquet(path: Path, columns: Columns) -> Source:
@@ -30,6 +34,11 @@ def open_parquet(path: Path, columns: Columns) -> Source:
     if not files or not places:
         raise UserError(f"{path} holds no rows of Parquet.")
     table = pd.concat(tables, ignore_index=True)
+    if columns.role == "role" and table["role"].isna().all() and path.is_dir():
+        words = [re.split(r"[^a-zA-Z]+", file.relative_to(path).as_posix()) for file in files]
+        if told := roles_told(words):
+            log.info("roles are told by the files' names: %s", ", ".join(sorted(set(told))))
+            table["role"] = pd.Series(np.repeat(np.asarray(told, object), [len(t) for t in tables]), dtype=object)
     return Source(table, columns.group is not None, "parquet", tuple(files), np.concatenate(places), columns.image)
 
 

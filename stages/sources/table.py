@@ -10,9 +10,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from stages.contracts import UserError
+from stages.tables import ROLES
 
 Kind = Literal["files", "parquet", "array"]
 """How images lie in a source's files: one in each, in a Parquet column, or as pixels in a NumPy array."""
+ROLE_OF = {name: name for name in ROLES} | {
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "testing": "test",
+}
+"""What a role is called elsewhere -> what it is called here."""
 SHOWN = 3
 """How many offenders an error names."""
 
@@ -100,6 +108,16 @@ def known(frame: pd.DataFrame, names: Sequence[str], columns: Columns, where: st
     if columns.role is not None and (columns.role in frame or columns.role != "role"):
         result["role"] = texts(frame[pick(frame.columns, columns.role, where)])
     return result
+
+
+def roles_told(words_n: Sequence[Sequence[str]]) -> list[str] | None:
+    """The role that one of each tile's words (folders, parts of a file's name) is; as Hugging Face writes splits.
+
+    None unless every tile tells one, and train and another are among them: a folder called train alone tells nothing.
+    """
+    told = [next((ROLE_OF[w.lower()] for w in words if w.lower() in ROLE_OF), None) for words in words_n]
+    roles = [role for role in told if role is not None]
+    return roles if len(roles) == len(told) and {"train"} < set(roles) else None
 
 
 def some(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_tiles import TUMOUR, as_parquet, roles_csv, rows, run
+from made_tiles import TUMOUR, as_files, as_parquet, roles_csv, rows, run
 
 from stages import tiles
 from stages.contracts import UserError
@@ -15,6 +15,12 @@ from stages.contracts import UserError
 
 def without(frame: pd.DataFrame, group: int) -> pd.DataFrame:
     return frame[~frame["group"].str.endswith(f"tumour-{group}")]
+
+
+def broken(frame: pd.DataFrame) -> pd.DataFrame:
+    """And a class of three empty files."""
+    empty = [{"file": f"{n}.png", "label": "tumour", "group": f"t{n}", "content": b""} for n in range(3)]
+    return pd.concat([frame, pd.DataFrame(empty)])
 
 
 ERRORS: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
@@ -81,6 +87,30 @@ ERRORS: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     "no tile left": (
         lambda t: {"source": as_parquet(rows().assign(content=b"x"), t / "t.parquet")},
         "No tile of .* could be used: 60 × not an image",
+    ),
+    "a class of damaged files alone": (
+        lambda t: {"source": as_parquet(rows()[lambda f: f.index < 30].pipe(broken), t / "t.parquet")},
+        "no tile of tumour in train, tumour in val, tumour in test, tumour in control.*Set aside: 3 × empty",
+    ),
+    "two classes that are the same pictures": (
+        lambda t: {"source": as_parquet(pd.concat([rows()[:30], rows()[:30].assign(label="b")]), t / "t.parquet")},
+        "no tile of b in train.*Set aside: 60 × the same picture in two classes",
+    ),
+    "one folder": (
+        lambda t: {"source": as_files(rows()[:30].assign(path=[f"a/{i}.png" for i in range(30)]), t / "f", "path")},
+        r"has one class \(a\); two or more are wanted",
+    ),
+    "a folder with too few tiles": (
+        lambda t: {
+            "source": as_files(rows()[:33].assign(path=[f"{i // 30}/{i}.png" for i in range(33)]), t / "f", "path")
+        },
+        "needs a group for each of the 4 roles .* but 1 has 3",
+    ),
+    "a folder without tiles": (
+        lambda t: {
+            "source": as_files(rows()[:3].assign(content=b"", path=[f"a/{i}.png" for i in range(3)]), t / "f", "path")
+        },
+        "No tile of .* could be used: 3 × empty",
     ),
     "no label at all": (
         lambda t: {"source": as_parquet(rows().assign(label=""), t / "t.parquet")},

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_tiles import CLASSES, as_files, as_folder, as_parquet, digests, rows, run, table_of
 
+from stages import store
 from stages.contracts import UserError
 
 
@@ -105,3 +106,72 @@ def test_tables_from_spreadsheets_are_read(tmp_path: Path) -> None:
     wanted = digests(run(tmp_path / "a", source=source, table=table))
     pd.read_csv(table).to_csv(table, index=False, sep=";", encoding="utf-8-sig")
     assert digests(run(tmp_path / "b", source=source, table=table)) == wanted
+
+
+def splits(frame: pd.DataFrame, names: dict[str, str]) -> pd.Series:
+    """A split for each tile, by the plan of `roles_csv`, under other names."""
+    plan = ["train"] * 6 + ["val", "test", "test", "control"]
+    groups = frame["group"].str.rpartition("-")[2].astype(int)
+    return groups.map(lambda g: names.get(plan[g], plan[g]))
+
+
+@pytest.mark.parametrize("names", [{}, {"train": "Training", "val": "validation", "test": "testing"}])
+def test_folders_of_classes_below_folders_of_splits_have_these_roles(tmp_path: Path, names: dict[str, str]) -> None:
+    frame = rows()
+    split = splits(frame, names)
+    frame["path"] = [f"{s}/{c}/{i}.png" for i, (s, c) in enumerate(zip(split, frame["label"], strict=True))]
+    out = run(tmp_path / "out", source=as_files(frame, tmp_path / "in", "path"))
+    facts = store.read_json(out / "facts.json")
+    assert facts["roles"] == "given" and facts["drawn_from_train"] == [] and facts["classes"] == list(CLASSES)
+    assert {role: n["tumour"] for role, n in facts["counts"].items()} == {
+        "train": 18,
+        "val": 3,
+        "test": 6,
+        "control": 3,
+    }
+
+
+def test_classes_called_as_roles_are_classes(tmp_path: Path) -> None:
+    frame = rows()
+    frame["path"] = [f"{'control' if c == 'benign' else 'train'}/{i}.png" for i, c in enumerate(frame["label"])]
+    facts = store.read_json(run(tmp_path / "out", source=as_files(frame, tmp_path / "in", "path")) / "facts.json")
+    assert facts["classes"] == ["control", "train"] and facts["roles"] == "drawn"
+
+
+def test_a_folder_of_classes_needs_no_word_on_groups_and_none_are_known(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame = rows()
+    frame["path"] = [f"{c}/{i}.png" for i, c in enumerate(frame["label"])]
+    out = run(tmp_path / "out", source=as_files(frame, tmp_path / "in", "path"))
+    assert table_of(out / "images")["group"].nunique() == len(frame) and "no groups are given" in caplog.text
+
+
+def test_splits_may_be_told_by_the_names_of_parquet_files_or_their_folders(tmp_path: Path) -> None:
+    frame = rows()
+    split = splits(frame, {"val": "validation"})
+    wanted = run(tmp_path / "a", source=as_parquet(frame.assign(role=split), tmp_path / "one.parquet"))
+    for number, name in enumerate(("data/{}-00000-of-00001.parquet", "default/{}/0000.parquet", "{}.parquet")):
+        for one in split.unique():
+            as_parquet(frame[split == one], tmp_path / f"in{number}" / name.format(one))
+        assert digests(run(tmp_path / f"out{number}", source=tmp_path / f"in{number}")) == digests(wanted)
+
+
+def test_splits_of_an_imagefolder_with_metadata_are_roles_unless_a_column_says_otherwise(tmp_path: Path) -> None:
+    frame = rows()
+    split = splits(frame, {"val": "valid"})
+    frame["path"] = [f"{s}/{i}.png" for i, s in enumerate(split)]
+    folder = as_files(frame, tmp_path / "in", "path")
+    for one in split.unique():
+        part = frame[split == one].drop(columns=["content", "file"])
+        part.assign(file_name=[Path(p).name for p in part["path"]]).to_csv(folder / one / "metadata.csv", index=False)
+    facts = store.read_json(run(tmp_path / "a", source=folder) / "facts.json")
+    assert facts["roles"] == "given" and facts["groups"]["val"] == dict.fromkeys(CLASSES, 1)
+    assert store.read_json(run(tmp_path / "b", source=folder, role_column=None) / "facts.json")["roles"] == "drawn"
+
+
+def test_images_in_no_folder_have_no_class(tmp_path: Path) -> None:
+    frame = rows()
+    frame["path"] = [f"{i}.png" for i in range(len(frame))]
+    with pytest.raises(UserError, match=r"The 60 images lie in .* itself, so no class is told"):
+        run(tmp_path / "out", source=as_files(frame, tmp_path / "in", "path"))
