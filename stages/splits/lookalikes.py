@@ -33,6 +33,20 @@ ROUNDS = 5
 CELLS_AT_ONCE = 16
 
 
+class Pieces:
+    """So many pieces of work, each made when it is its turn; the number lets progress be told."""
+
+    def __init__(self, count: int, make: Callable[[int], Any]) -> None:
+        self.count = count
+        self.make = make
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.make, range(self.count))
+
+
 class Cell(NamedTuple):
     """A piece of the search: some landmarks, and those among which their nearest are sought."""
 
@@ -72,10 +86,10 @@ def likely_pairs(vector_nkv: Vectors, most: int, rng: np.random.Generator, share
     n, k, _ = vector_nkv.shape
     if n < 2:
         return np.zeros((0, 2), np.int64)
-    cells = _cells(vector_nkv, rng)
-    asking, found, cosine = (np.concatenate(part) for part in zip(*share(search_cells, cells), strict=True))
-    best = _best_of_each(asking, found, cosine)
-    asking, found, cosine = asking[best], found[best], cosine[best].astype(np.float64)
+    found_mj, cosine_mj = _nearest(n * k, share(search_cells, _cells(vector_nkv, rng)))
+    asking = np.repeat(np.arange(n * k), NEAREST)[found_mj.ravel() >= 0]
+    found = found_mj[found_mj >= 0]
+    cosine = cosine_mj[found_mj >= 0].astype(np.float64)
     votes = coo_matrix((np.maximum(cosine, 0.0) ** 4, (asking // k, found // k)), shape=(n, n)).tocsr()
     votes = (votes + votes.T).tocoo()
     order = np.lexsort((votes.col, -votes.data, votes.row))
@@ -86,18 +100,29 @@ def likely_pairs(vector_nkv: Vectors, most: int, rng: np.random.Generator, share
     return np.unique(pairs_p2, axis=0)
 
 
-def search_cells(cells: list[Cell]) -> tuple[Ints, Ints, Vectors]:
-    """The NEAREST members of other tiles for each that asks, cell by cell: who asks, whom it found, their cosine."""
-    asking, found, cosine = [], [], []
+def search_cells(cells: list[Cell]) -> list[tuple[Ints, Ints, Vectors]]:
+    """For each cell: who asks (q), the NEAREST members of other tiles (q, j), and their cosines (q, j)."""
+    results = []
     for cell in cells:
         cosine_qc = product(cell.vector_qv, cell.vector_cv)
         cosine_qc[(cell.asking // cell.landmarks)[:, None] == cell.members // cell.landmarks] = -1.0
         count = min(NEAREST, len(cell.members))
         place_qj = np.argpartition(-cosine_qc, count - 1, axis=1)[:, :count]
-        asking.append(np.repeat(cell.asking, count))
-        found.append(cell.members[place_qj].ravel())
-        cosine.append(np.take_along_axis(cosine_qc, place_qj, axis=1).ravel())
-    return np.concatenate(asking), np.concatenate(found), np.concatenate(cosine)
+        results.append((cell.asking, cell.members[place_qj], np.take_along_axis(cosine_qc, place_qj, axis=1)))
+    return results
+
+
+def _nearest(landmarks: int, pieces: Iterable[list[tuple[Ints, Ints, Vectors]]]) -> tuple[Ints, Vectors]:
+    """The NEAREST of each landmark over all cells it looked into (m, j), −1 where there are fewer; and their cosines."""
+    found_mj = np.full((landmarks, NEAREST), -1, np.int64)
+    cosine_mj = np.full((landmarks, NEAREST), -1.0, np.float32)
+    for asking, found_qj, cosine_qj in (cell for piece in pieces for cell in piece):
+        found = np.concatenate([found_mj[asking], np.where(cosine_qj > 0, found_qj, -1)], axis=1)
+        cosine = np.concatenate([cosine_mj[asking], np.where(cosine_qj > 0, cosine_qj, -1.0)], axis=1)
+        best = np.lexsort((found, -cosine), axis=1)[:, :NEAREST]
+        found_mj[asking] = np.take_along_axis(found, best, 1)
+        cosine_mj[asking] = np.take_along_axis(cosine, best, 1)
+    return found_mj, cosine_mj
 
 
 def product(a_nv: Vectors, b_mv: Vectors) -> Vectors:
@@ -106,15 +131,7 @@ def product(a_nv: Vectors, b_mv: Vectors) -> Vectors:
     return found
 
 
-def _best_of_each(asking: Ints, found: Ints, cosine: Vectors) -> Ints:
-    """The rows of the NEAREST findings of each that asks, over all cells it looked into."""
-    order = np.lexsort((found, -cosine, asking))
-    first = np.searchsorted(asking[order], asking[order])
-    chosen: Ints = order[np.arange(len(order)) - first < NEAREST]
-    return chosen
-
-
-def _cells(vector_nkv: Vectors, rng: np.random.Generator) -> Iterator[list[Cell]]:
+def _cells(vector_nkv: Vectors, rng: np.random.Generator) -> Pieces:
     """Cut the search into pieces: every landmark asks in the PROBES cells nearest to it."""
     n, k, v = vector_nkv.shape
     vector_mv = vector_nkv.reshape(n * k, v)
@@ -129,14 +146,16 @@ def _cells(vector_nkv: Vectors, rng: np.random.Generator) -> Iterator[list[Cell]
         nearest_mp[start : start + (1 << 13)] = np.take_along_axis(near, by_cosine, 1)
     home, members_of = _sorted_by_cell(nearest_mp[:, :1], count)
     asked, asking_of = _sorted_by_cell(nearest_mp, count)
-    piece: list[Cell] = []
-    for cell in range(count):
-        members, asking = members_of[home[cell] : home[cell + 1]], asking_of[asked[cell] : asked[cell + 1]]
-        if len(members) and len(asking):
-            piece.append(Cell(asking, members, vector_mv[asking], vector_mv[members], k))
-        if len(piece) == CELLS_AT_ONCE or (piece and cell == count - 1):
-            yield piece
-            piece = []
+
+    def cells(piece: int) -> list[Cell]:
+        found = []
+        for cell in range(piece * CELLS_AT_ONCE, min(count, (piece + 1) * CELLS_AT_ONCE)):
+            members, asking = members_of[home[cell] : home[cell + 1]], asking_of[asked[cell] : asked[cell + 1]]
+            if len(members) and len(asking):
+                found.append(Cell(asking, members, vector_mv[asking], vector_mv[members], k))
+        return found
+
+    return Pieces(-(-count // CELLS_AT_ONCE), cells)
 
 
 def _sorted_by_cell(cell_mp: Ints, count: int) -> tuple[Ints, Ints]:

@@ -9,7 +9,7 @@ Shapes: n tiles, p pairs.
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +18,11 @@ import numpy.typing as npt
 from stages.splits import landmarks, lookalikes
 from stages.splits.joining import Clusters, Lines, above_background, join, line_of_chance
 from stages.splits.landmarks import Landmarks
-from stages.splits.lookalikes import Share
+from stages.splits.lookalikes import Pieces, Share
 from stages.splits.registration import Side, agreement
 
 Ints = npt.NDArray[np.int64]
+TILES_AT_ONCE = 128
 PAIRS_AT_ONCE = 1024
 RANDOM_PAIRS = 3000
 """Pairs that show how alike unrelated tiles look."""
@@ -51,8 +52,10 @@ class Found(NamedTuple):
 
     number_n: Ints
     """The cluster of each tile, 0, 1, … by the smallest digest in it."""
+    cluster_u: Ints
+    """The cluster of each distinct picture, in the order of the digests."""
     pair_p2: Ints
-    """The pairs above the lower line, the most alike first (rows of tiles); exact copies are not listed."""
+    """The pairs above the lower line, the most alike first, as numbers of distinct pictures."""
     score_p: npt.NDArray[np.float32]
     lines: Lines
     compared: int
@@ -92,12 +95,10 @@ def near_duplicates(
     score_p = above_background(pair_p2, score_p, len(names), max(COPIES, lines.sure))
     clusters: Clusters = join(pair_p2, score_p, weight_u, lines, limits.largest)
     number_u = np.unique(clusters.number_n, return_inverse=True)[1]
-    first_u = np.full(len(names), -1)
-    first_u[row_n[::-1]] = np.arange(len(row_n))[::-1]
     shown = np.flatnonzero(score_p > lines.likely)
     shown = shown[np.lexsort((pair_p2[shown, 1], pair_p2[shown, 0], -score_p[shown]))]
     return Found(
-        number_u[row_n], first_u[pair_p2[shown]], score_p[shown], lines, len(pair_p2), clusters.refused
+        number_u[row_n], number_u, pair_p2[shown], score_p[shown], lines, len(pair_p2), clusters.refused
     )
 
 
@@ -144,12 +145,11 @@ def _scores(
 ) -> npt.NDArray[np.float32]:
     """The agreement of pairs, in pieces of PAIRS_AT_ONCE."""
 
-    def pieces() -> Iterator[tuple[Side, Side]]:
-        for start in range(0, len(pair_p2), PAIRS_AT_ONCE):
-            part = pair_p2[start : start + PAIRS_AT_ONCE]
-            yield _side(marks, vector_ukv, part[:, 0]), _side(marks, vector_ukv, part[:, 1])
+    def sides(piece: int) -> tuple[Side, Side]:
+        part = pair_p2[piece * PAIRS_AT_ONCE : (piece + 1) * PAIRS_AT_ONCE]
+        return _side(marks, vector_ukv, part[:, 0]), _side(marks, vector_ukv, part[:, 1])
 
-    found = list(share(score_piece, pieces()))
+    found = list(share(score_piece, Pieces(-(-len(pair_p2) // PAIRS_AT_ONCE), sides)))
     return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
@@ -174,12 +174,10 @@ def group(pixels: Any, limits: Limits, rng: np.random.Generator, share: Share = 
     names = [digest(tile) for tile in pixels]
     row_of = {name: row for row, name in reversed(list(enumerate(names)))}
     distinct = [pixels[row_of[name]] for name in sorted(row_of)]
-    return near_duplicates(names, share(describe_piece, pieces_of(distinct)), limits, rng, share)
-
-
-def pieces_of(pixels: list[npt.NDArray[np.uint8]], size: int = 128) -> Iterator[list[npt.NDArray[np.uint8]]]:
-    """Cut a list into pieces."""
-    return (pixels[start : start + size] for start in range(0, len(pixels), size))
+    pieces = Pieces(
+        -(-len(distinct) // TILES_AT_ONCE), lambda i: distinct[i * TILES_AT_ONCE : (i + 1) * TILES_AT_ONCE]
+    )
+    return near_duplicates(names, share(describe_piece, pieces), limits, rng, share)
 
 
 def describe_piece(pixels: list[npt.NDArray[np.uint8]]) -> Landmarks:
