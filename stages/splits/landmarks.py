@@ -1,10 +1,10 @@
 """Landmarks of a tile: blobs at their own scale, and what surrounds each, whatever its rotation, mirroring or zoom.
 
 A blob (a nucleus, a hole) is an extremum of differences of Gaussians over place and scale (Lowe 2004, IJCV 60, sections
-3 and 4). Around it the brightness is read on rings whose radii grow with its scale, so a zoom cancels. Turning the tile
-shifts the rings' angles by one amount, mirroring reverses them: with F_r(m) the Fourier coefficients over the angle,
-Re F_r(m) conj F_s(m), for all rings r ≤ s, change under neither. Brightness is centred and scaled, so a recolouring that
-keeps the order of light and dark changes little.
+3 and 4). Around it the brightness is read on rings whose radii grow with its scale, so a zoom cancels. Turning the
+tile shifts the rings' angles by one amount, mirroring reverses them: with F_r(m) the Fourier coefficients over angle,
+Re F_r(m) conj F_s(m), for all rings r ≤ s, change under neither. Brightness is centred and scaled, so a recolouring
+that keeps the order of light and dark changes little.
 
 Shapes: b tiles, l blur levels, h = w = SIDE pixels, k landmarks, r rings, a angles, d numbers of a description.
 """
@@ -155,8 +155,8 @@ def _peaks(strength_blhw: Tensor) -> Tensor:
             into = wider.narrow(axis, at.start, at.stop - at.start)
             torch.maximum(into, around.narrow(axis, beside.start, beside.stop - beside.start), out=into)
         around = wider
-    axis = torch.arange(SIDE)
-    from_edge_h = torch.minimum(axis, SIDE - 1 - axis)
+    place_h = torch.arange(SIDE)
+    from_edge_h = torch.minimum(place_h, SIDE - 1 - place_h)
     from_edge_hw = torch.minimum(from_edge_h[:, None], from_edge_h)
     reach_l11 = torch.tensor([MARGIN * sigma * 2 ** (1 / 6) for sigma in SIGMAS[1:-2]])[:, None, None]
     found = torch.zeros_like(strength_blhw)

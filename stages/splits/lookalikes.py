@@ -73,7 +73,9 @@ def compress(invariant_nkd: npt.NDArray[np.float16]) -> Vectors:
     vector_mv = np.empty((n * k, len(kept)), np.float32)
     for start in range(0, n * k, 1 << 16):
         rows = slice(start, start + (1 << 16))
-        projected = product(flat_md[rows].astype(np.float32) - centre_d.astype(np.float32), basis_dv.T.astype(np.float32))
+        projected = product(
+            flat_md[rows].astype(np.float32) - centre_d.astype(np.float32), basis_dv.T.astype(np.float32)
+        )
         vector_mv[rows] = projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-6)
     return vector_mv.reshape(n, k, -1)
 
@@ -113,7 +115,7 @@ def search_cells(cells: list[Cell]) -> list[tuple[Ints, Ints, Vectors]]:
 
 
 def _nearest(landmarks: int, pieces: Iterable[list[tuple[Ints, Ints, Vectors]]]) -> tuple[Ints, Vectors]:
-    """The NEAREST of each landmark over all cells it looked into (m, j), −1 where there are fewer; and their cosines."""
+    """The NEAREST of each landmark over all cells it looked into (m, j), −1 where fewer; and their cosines."""
     found_mj = np.full((landmarks, NEAREST), -1, np.int64)
     cosine_mj = np.full((landmarks, NEAREST), -1.0, np.float32)
     for asking, found_qj, cosine_qj in (cell for piece in pieces for cell in piece):
@@ -127,7 +129,9 @@ def _nearest(landmarks: int, pieces: Iterable[list[tuple[Ints, Ints, Vectors]]])
 
 def product(a_nv: Vectors, b_mv: Vectors) -> Vectors:
     """a bᵀ by torch, whose number of threads a stage can hold at one, so that it cannot change the sums."""
-    found: Vectors = (torch.from_numpy(np.ascontiguousarray(a_nv)) @ torch.from_numpy(np.ascontiguousarray(b_mv)).T).numpy()
+    found: Vectors = (
+        torch.from_numpy(np.ascontiguousarray(a_nv)) @ torch.from_numpy(np.ascontiguousarray(b_mv)).T
+    ).numpy()
     return found
 
 

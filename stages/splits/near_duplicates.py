@@ -1,8 +1,8 @@
 """Which tiles show the same original: copies, turned, mirrored, cropped, zoomed or recoloured.
 
-Landmarks find likely pairs, registration scores them, and joining makes clusters. Everything is computed on unlike
-pictures in the order of their digests, in pieces of a fixed size: neither the order of the tiles nor who computes a piece
-changes the result.
+Landmarks find likely pairs, registration scores them, and joining makes clusters. Everything is computed on
+distinct pictures in the order of their digests, in pieces of a fixed size: neither the order of the tiles nor who
+computes a piece changes the result.
 
 Shapes: n tiles, p pairs.
 """
@@ -97,9 +97,7 @@ def near_duplicates(
     number_u = np.unique(clusters.number_n, return_inverse=True)[1]
     shown = np.flatnonzero(score_p > lines.likely)
     shown = shown[np.lexsort((pair_p2[shown, 1], pair_p2[shown, 0], -score_p[shown]))]
-    return Found(
-        number_u[row_n], number_u, pair_p2[shown], score_p[shown], lines, len(pair_p2), clusters.refused
-    )
+    return Found(number_u[row_n], number_u, pair_p2[shown], score_p[shown], lines, len(pair_p2), clusters.refused)
 
 
 def _lines(score_r: npt.NDArray[np.float32], tiles: int) -> Lines:
@@ -174,9 +172,7 @@ def group(pixels: Any, limits: Limits, rng: np.random.Generator, share: Share = 
     names = [digest(tile) for tile in pixels]
     row_of = {name: row for row, name in reversed(list(enumerate(names)))}
     distinct = [pixels[row_of[name]] for name in sorted(row_of)]
-    pieces = Pieces(
-        -(-len(distinct) // TILES_AT_ONCE), lambda i: distinct[i * TILES_AT_ONCE : (i + 1) * TILES_AT_ONCE]
-    )
+    pieces = Pieces(-(-len(distinct) // TILES_AT_ONCE), lambda i: distinct[i * TILES_AT_ONCE : (i + 1) * TILES_AT_ONCE])
     return near_duplicates(names, share(describe_piece, pieces), limits, rng, share)
 
 

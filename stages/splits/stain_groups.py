@@ -1,8 +1,8 @@
 """Pseudo-slides by stain: tiles of one class whose colours are alike, for data that names no slides.
 
-A slide is cut and stained as one, so tiles of like colour are likely of one slide. Clusters of colour are no slides: they
-cannot be called patients, and morphology that goes with colour is torn apart with it. They do keep a classifier from
-scoring on validation tiles by having seen their very stain.
+A slide is cut and stained as one, so tiles of like colour are likely of one slide. Clusters of colour are no slides:
+they cannot be called patients, and morphology that goes with colour is torn apart with it. They do keep a classifier
+from scoring on validation tiles by having seen their very stain.
 
 Shapes: n tiles, c = 3 channels, 6 features.
 """
