@@ -8,7 +8,7 @@ import functools
 import logging
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,11 @@ from stages import compute, decoding, dividing, images, progress, store
 from stages.contracts import Engine, Inputs, Interrupted, UserError
 from stages.decoding import Wanted
 from stages.dividing import Fractions, set_aside
+from stages.grouping import GroupingSettings, Rule, group_tiles
 from stages.settings import InputPath, InputSource, Settings
 from stages.sources import chunks, medmnist, opening, remote
 from stages.sources.folders import Unlisted
 from stages.sources.table import Columns, Source
-from stages.splits import stain_groups
 from stages.tables import ROLES
 
 log = logging.getLogger(__name__)
@@ -61,12 +61,14 @@ class TilesSettings(Settings):
     label_column: str = "label"
     """Name of the column with the classes."""
     group_column: str | None = "group"
-    """Name of the column with the groups (patient, slide, original). None: see `grouping`."""
-    grouping: Literal["each", "stain"] = "each"
-    """Groups where the source tells none: each tile its own, or clusters of like stain within a class (and role, where
-    roles are given), which stand for slides nobody wrote down."""
-    stain_tiles: int = Field(stain_groups.PER_GROUP, ge=1, le=1_000_000)
-    """Tiles of a cluster of stain, on average."""
+    """Name of the column with the groups (patient, slide, original). None: there is none; see `grouping`."""
+    grouping: Rule = "auto"
+    """Which tiles must play one role. given: the source's groups. near_duplicates: copies of one original, turned,
+    mirrored, cropped, zoomed or recoloured, are sought. stain: near-duplicates, and tiles of a class whose colours are
+    alike. each: every tile is its own group. auto: given, or near_duplicates where no group is given. Groups that are
+    given also stay whole under near_duplicates and stain."""
+    find_groups: GroupingSettings = GroupingSettings()
+    """How near-duplicates and stains are found."""
     role_column: str | None = "role"
     """Name of the column with each tile's role; a column called role, and MedMNIST's split, are used if they are there.
     None: never."""
@@ -102,6 +104,41 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
         UserError: the source, its columns, classes or roles are not as they should be; says which and what to do.
         Interrupted: asked to stop; what was decoded is kept.
     """
+    source, table, given, left_out = gathered(settings, out, engine)
+    check_sizes(settings, table)
+    dividing.set_aside_copies(table, "label", "the same picture in two classes")
+    told = group_tiles(table, source.grouped, settings.grouping, settings.find_groups, seed, engine)
+    drawn = dividing.divide(table, settings.fractions, settings.missing_roles, seed, given)
+    _report_set_aside(table)
+    kept = _ordered(_capped(settings, table[table["reason"].isna()]))
+    classes = _checked_classes(table, kept)
+    images.write_encoded(out / "images", _shards(kept, classes))
+    origin = {"left_out": left_out, "roles": "given" if given else "drawn", "drawn_from_train": list(drawn)}
+    facts = _facts(table, kept, classes) | origin | {"grouping": told} | dict(source.facts)
+    store.write_json(out / "facts.json", facts)
+    aside = table.loc[table["reason"].notna(), ["name", "reason"]].rename(columns={"name": "tile"})
+    store.write_text(out / "quarantine.csv", aside.sort_values(["tile", "reason"]).to_csv(index=False))
+
+
+class Gathered(NamedTuple):
+    """Everything the source holds, decoded, before it is grouped and divided."""
+
+    source: Source
+    table: pd.DataFrame
+    """A row per tile, as in `stages.dividing`."""
+    given: bool
+    """Whether roles are given."""
+    left_out: int
+    """Tiles with a role that is left out."""
+
+
+def gathered(settings: TilesSettings, out: Path, engine: Engine) -> Gathered:
+    """Open and decode the source; what cannot be a tile has a reason. PNGs lie in the work folder of `out`.
+
+    Raises:
+        UserError: the source, its columns or roles are not as they should be.
+        Interrupted: asked to stop; what was decoded is kept.
+    """
     work = store.work_folder(out)
     source = opening.open_source(
         settings.source if isinstance(settings.source, Path) else remote.bring(settings.source, work),
@@ -117,19 +154,7 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
     set_aside(table, table["group"].isna(), "no group")
     given, left_out = dividing.given_roles(table, settings.roles, settings.leave_out)
     table = table[~table["role"].isin(settings.leave_out)].copy()
-    table = _decoded(settings, source, table, out, engine)
-    _check_sizes(settings, table)
-    dividing.set_aside_copies(table, "label", "the same picture in two classes")
-    _grouped(settings, source, table, seed)
-    drawn = dividing.divide(table, settings.fractions, settings.missing_roles, seed, given)
-    _report_set_aside(table)
-    kept = _ordered(_capped(settings, table[table["reason"].isna()]))
-    classes = _checked_classes(table, kept)
-    images.write_encoded(out / "images", _shards(kept, classes))
-    origin = {"left_out": left_out, "roles": "given" if given else "drawn", "drawn_from_train": list(drawn)}
-    store.write_json(out / "facts.json", _facts(table, kept, classes) | origin | dict(source.facts))
-    aside = table.loc[table["reason"].notna(), ["name", "reason"]].rename(columns={"name": "tile"})
-    store.write_text(out / "quarantine.csv", aside.sort_values(["tile", "reason"]).to_csv(index=False))
+    return Gathered(source, _decoded(settings, source, table, out, engine), given, left_out)
 
 
 def _columns(settings: TilesSettings) -> Columns:
@@ -170,7 +195,7 @@ def _decoded(settings: TilesSettings, source: Source, table: pd.DataFrame, out: 
     return table
 
 
-def _check_sizes(settings: TilesSettings, table: pd.DataFrame) -> None:
+def check_sizes(settings: TilesSettings, table: pd.DataFrame) -> None:
     """All tiles must be of one size."""
     good = table[table["reason"].isna()]
     if good.empty:
@@ -185,25 +210,6 @@ def _check_sizes(settings: TilesSettings, table: pd.DataFrame) -> None:
 def _reasons(table: pd.DataFrame) -> str:
     counts = table["reason"].value_counts().sort_index()
     return ", ".join(f"{count} × {reason}" for reason, count in counts.items()) or "it holds none"
-
-
-def _grouped(settings: TilesSettings, source: Source, table: pd.DataFrame, seed: int) -> None:
-    """Fill `group` where the source tells none. Here, decoded tiles become known to belong together."""
-    if source.grouped:
-        return
-    if settings.grouping == "each":
-        log.warning("no groups are given: every tile is its own, so near copies may lie in two roles")
-        return
-    good = table[table["reason"].isna()]
-    kinds = good["label"] + " " + good["role"].fillna("").astype(str)
-    codes_n = np.unique(kinds.to_numpy(str), return_inverse=True)[1].astype(np.int64)
-    stain_nd = np.zeros((len(good), 6))
-    for path, part in good.reset_index(drop=True).groupby("path"):
-        cells = decoding.read_chunk(Path(str(path)))["png"].take(pa.array(part["place"].to_numpy(np.int64)))
-        stain_nd[part.index] = stain_groups.stain(np.stack([images.pixels(cell.as_py()) for cell in cells]))
-    groups_n = stain_groups.cluster(stain_nd, codes_n, settings.stain_tiles, seed)
-    table.loc[good.index, "group"] = [f"stain {number}" for number in groups_n]
-    log.info("%d clusters of stain stand for slides; they are no patients", groups_n.max() + 1)
 
 
 def _report_set_aside(table: pd.DataFrame) -> None:

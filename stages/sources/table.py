@@ -102,7 +102,7 @@ def known(frame: pd.DataFrame, names: Sequence[str], columns: Columns, where: st
         except UserError as error:
             raise UserError(
                 f"{error} Groups (patient, slide, original) keep what belongs together in one role. If there are none, "
-                "set tiles.group_column to null: every tile is then its own group, and copies may lie in two roles."
+                "set tiles.group_column to null: near copies are then sought and kept together (see tiles.grouping)."
             ) from None
     result["role"] = None
     if columns.role is not None and (columns.role in frame or columns.role != "role"):

@@ -19,6 +19,8 @@ Shapes: n tiles, h and w pixels, c = 3 channels, d = 6 features.
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from stages import streams
 
@@ -106,3 +108,21 @@ def _clusters(stain_nd: Floats, per_group: int, seed: int, label: int) -> npt.ND
         found = KMeans(count, n_init=STARTS, random_state=start).fit(x_md[::step])
         cluster_m = found.predict(x_md)
     return np.unique(cluster_m, return_inverse=True)[1][place_n.ravel()].astype(np.int64)
+
+
+def united(*numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The finest grouping that keeps every group of each of the given ones whole, numbered by first appearance."""
+    n = len(numbers[0])
+    offset, rows, columns = n, [], []
+    for number_n in numbers:
+        rows.append(np.arange(n))
+        columns.append(offset + number_n)
+        offset += int(number_n.max(initial=-1)) + 1
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    graph = coo_matrix((np.ones(len(row), np.int8), (row, column)), shape=(offset, offset))
+    component_n = connected_components(graph, directed=False)[1][:n]
+    _, first, inverse = np.unique(component_n, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    result: npt.NDArray[np.int64] = rank[inverse]
+    return result
