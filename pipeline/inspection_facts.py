@@ -180,7 +180,7 @@ def _leak(colour: dict[str, Any]) -> list[str]:
     Neighbours fall with clusters of stain also where classes lie crosswise in colour and there are no slides at all.
     """
     held = colour.get("groups") or colour.get("stain_clusters")
-    if held is None:
+    if held is None or colour["random_tiles"] is None:
         return []
     drawn, held, linear = colour["random_tiles"]["neighbours"], held["neighbours"], colour["random_tiles"]["linear"]
     known, fall = bool(colour.get("groups")), drawn["value"] - held["value"]
@@ -209,4 +209,6 @@ def section(settings: TilesSettings, found: dict[str, Any]) -> str:
         chosen["size_px"] = min(int(part) for size in found["sizes"] for part in size.split("×"))
     if found["set_aside"].get("not square", {"tiles": 0})["tiles"] > found["tiles"] / 10:
         chosen["not_square"] = "crop"
+    if not found["groups"]["given"] and found["colour_alone"] and _leak(found["colour_alone"]):
+        chosen["grouping"] = "stain"
     return yaml.safe_dump({"tiles": chosen}, sort_keys=False, allow_unicode=True)

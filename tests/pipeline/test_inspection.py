@@ -105,6 +105,7 @@ def test_slides_known_by_heart_make_a_random_split_leak_and_are_no_classes(known
     assert ("groups" in colour) is known is found["groups"]["given"]
     leak = "A random split leaks" if known else "A random split may well leak"
     assert any(words.startswith(leak) for words in found["warnings"])
+    assert yaml.safe_load(found["tiles_section"])["tiles"].get("grouping") == (None if known else "stain")
     assert not known or not any("Colour alone goes far" in words for words in found["warnings"])
 
 
