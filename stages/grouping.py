@@ -20,7 +20,7 @@ from stages.contracts import Engine, Interrupted
 from stages.dividing import set_aside
 from stages.settings import Settings
 from stages.splits import stain_groups
-from stages.splits.lookalikes import Pieces
+from stages.splits.pieces import Pieces
 
 log = logging.getLogger(__name__)
 Rule = Literal["auto", "given", "near_duplicates", "stain", "each"]

@@ -7,18 +7,18 @@ votes for its pair of tiles.
 Shapes: n tiles, k landmarks of each, m = n·k landmarks in all, d numbers of an invariant, v of a vector, p pairs.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.sparse import coo_matrix
 
+from stages.splits.pieces import Pieces, Share
+
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
-Share = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
-"""Applies a function to every item, in order, wherever the work may run; `map` will do."""
 DIMENSIONS = 48
 FITTED = 200_000
 """Landmarks from which the axes are fitted, evenly spread over all."""
@@ -31,20 +31,6 @@ NEAREST = 8
 ROUNDS = 5
 """Rounds of k-means; the cells need only be fair."""
 CELLS_AT_ONCE = 16
-
-
-class Pieces:
-    """So many pieces of work, each made when it is its turn; the number lets progress be told."""
-
-    def __init__(self, count: int, make: Callable[[int], Any]) -> None:
-        self.count = count
-        self.make = make
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(self.make, range(self.count))
 
 
 class Cell(NamedTuple):

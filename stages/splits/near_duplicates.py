@@ -18,7 +18,7 @@ import numpy.typing as npt
 from stages.splits import landmarks, lookalikes
 from stages.splits.joining import Clusters, Lines, above_background, join, line_of_chance
 from stages.splits.landmarks import Landmarks
-from stages.splits.lookalikes import Pieces, Share
+from stages.splits.pieces import Pieces, Share
 from stages.splits.registration import Side, agreement
 
 Ints = npt.NDArray[np.int64]
