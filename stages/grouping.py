@@ -194,19 +194,17 @@ def _unite(
     """Fill `group`: near-duplicates, with stains and given groups where they count; split by class and given role."""
     good = table[table["reason"].isna()].sort_values("tile_id", kind="stable")
     cluster_of = dict(zip(seen.ids, seen.cluster_u.tolist(), strict=True))
-    numbers = [good["tile_id"].map(cluster_of).to_numpy(np.int64)]
+    kinds = [good["label"].tolist()] + ([] if grouped else [good["role"].fillna("").tolist()])
+    # Near-duplicates are split before they are united with given groups: a class or role apart is not joined through
+    # a third. A given group is never cut; if it is mixed, dividing says so.
+    together = pd.factorize(pd.Series(list(zip(good["tile_id"].map(cluster_of), *kinds, strict=True))))[0]
+    if grouped:
+        together = stain_groups.united(together, pd.factorize(good["group"])[0])
     if rule == "stain":
         stain_nd, _ = colours(good, engine)
-        label_n = pd.factorize(good["label"], sort=True)[0].astype(np.int64)
-        numbers.append(stain_groups.cluster(stain_nd, label_n, settings.tiles_per_stain, seed))
-    if grouped:
-        numbers.append(pd.factorize(good["group"])[0].astype(np.int64))
-    kinds = [good["label"].tolist()] + ([] if grouped else [good["role"].fillna("").tolist()])
-    # Each rule's groups are split before they are united: a class or role apart must not be joined through a third.
-    apart = [pd.factorize(pd.Series(list(zip(n.tolist(), *kinds, strict=True))))[0].astype(np.int64) for n in numbers]
-    if grouped:
-        apart[-1] = numbers[-1]  # a given group is never cut; if it is mixed, dividing says so
-    together = stain_groups.united(*apart)
+        kind_n = pd.factorize(pd.Series(list(zip(*kinds, strict=True))), sort=True)[0].astype(np.int64)
+        stain_n = stain_groups.cluster(stain_nd, kind_n, settings.tiles_per_stain, seed)
+        together = stain_groups.most_frequent(stain_n, together)
     table.loc[good.index, "group"] = [f"found-{number:07d}" for number in together]
 
 

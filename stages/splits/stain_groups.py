@@ -110,6 +110,17 @@ def _clusters(stain_nd: Floats, per_group: int, seed: int, label: int) -> npt.ND
     return np.unique(cluster_m, return_inverse=True)[1][place_n.ravel()].astype(np.int64)
 
 
+def most_frequent(number_n: npt.NDArray[np.int64], unit_n: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Each tile's number after every unit (tiles that must stay together) has moved to where most of it are.
+
+    Of equals the smallest number wins. To unite all clusters that a unit touches instead would make one of them all:
+    a few units suffice to link clusters to chains.
+    """
+    _, place_n = np.unique(unit_n, return_inverse=True)
+    votes_um = coo_matrix((np.ones(len(place_n), np.int64), (place_n, number_n))).tocsr()
+    return np.asarray(votes_um.argmax(axis=1)).ravel().astype(np.int64)[place_n]
+
+
 def united(*numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The finest grouping that keeps every group of each of the given ones whole, numbered by first appearance."""
     n = len(numbers[0])

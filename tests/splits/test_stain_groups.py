@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from stages.splits.stain_groups import LEAST, MOST, stain, stain_groups
+from stages.splits.stain_groups import LEAST, MOST, most_frequent, stain, stain_groups
 
 Pixels = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
@@ -76,3 +76,9 @@ def test_a_group_of_less_than_a_tile_or_a_tile_without_a_label_is_refused() -> N
         stain_groups(x, slide_n.astype(np.int64), 0, 0)
     with pytest.raises(ValueError, match="4 tiles and 3 labels"):
         stain_groups(x, slide_n[:3].astype(np.int64), 1, 0)
+
+
+def test_a_unit_moves_to_the_cluster_that_holds_most_of_it_and_joins_no_two() -> None:
+    number_n = np.array([0, 0, 1, 1, 1, 2, 2])
+    unit_n = np.array([5, 6, 6, 6, 7, 8, 7])
+    assert most_frequent(number_n, unit_n).tolist() == [0, 1, 1, 1, 1, 2, 1]
