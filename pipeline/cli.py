@@ -171,6 +171,36 @@ def clean(
 
 
 @app.command()
+def inspect(
+    data: Annotated[str, typer.Argument(help="What tiles.source would name: a file or a folder.", metavar="DATA")],
+    table: Annotated[Path | None, typer.Option(help="CSV with a row per image of a folder.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column with the classes; default: label.")] = None,
+    group_column: Annotated[str | None, typer.Option(help="Column with the groups; default: group, if there.")] = None,
+    role_column: Annotated[str | None, typer.Option(help="Column with the roles; default: role, if there.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Any other setting of tiles, e.g. size_px=64; may be repeated.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Do not look for near-duplicates.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="How many work side by side; default: cores.")] = None,
+) -> None:
+    """Say what DATA holds before anything is trained: duplicates, classes, groups, sizes, colour, roles."""
+    import json
+
+    from pipeline import config as configs
+    from pipeline import engine as engines
+    from pipeline import inspection, inspection_text
+
+    named = {"table": table, "label_column": label_column, "group_column": group_column, "role_column": role_column}
+    settings = configs.tiles_of(data, {key: value for key, value in named.items() if value is not None}, set_ or ())
+    facts = inspection.inspect(settings, engines.make("threads", workers or engines.cores()), fast)
+    print(json.dumps(facts, indent=1, ensure_ascii=False) if as_json else inspection_text.written(facts), end="")
+
+
+@app.command()
 def doctor(root: RootOption = ROOT) -> None:
     """Check this machine: versions, device, memory, disk, threads, OpenSlide, extras; how to get what is missing."""
     from pipeline import doctor as examination

@@ -74,6 +74,27 @@ def load(recipe: Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+def tiles_of(source: str, named: Mapping[str, Any], overrides: Sequence[str] = ()) -> TilesSettings:
+    """Settings of tiles without a recipe; paths are relative to the working folder.
+
+    Args:
+        source: what tiles.source would say.
+        named: other settings.
+        overrides: further ones, each "key=value".
+
+    Raises:
+        UserError: an unknown key, or a value out of its bounds.
+    """
+    given = {"source": source} | {key: str(value) for key, value in named.items()}
+    raw = anchored({"tiles": given}, Config, Path.cwd())
+    for word in overrides:
+        raw = overlaid(raw, f"tiles.{word}")
+    try:
+        return TilesSettings.model_validate(raw["tiles"])
+    except ValidationError as error:
+        raise UserError("These settings cannot be used:\n" + "\n".join(faults(error, ("tiles",)))) from error
+
+
 def check_names(config: Config) -> None:
     """Names that must differ or exist: contestants among themselves, the selection that ships."""
     both = set(config.selections) & set(config.condensations)
@@ -159,13 +180,13 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models(part)]
 
 
-def faults(error: ValidationError) -> list[str]:
+def faults(error: ValidationError, section: tuple[str, ...] = ()) -> list[str]:
     """One line for each fault: where, what is wrong, what was given, and the nearest key where one is unknown."""
     lines = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            known = _keys_at(fault["loc"][:-1])
+            known = _keys_at((*section, *fault["loc"][:-1]))
             near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(known)}."
             lines.append(f"  unknown key {where!r}; {hint}")
