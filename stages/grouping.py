@@ -66,7 +66,13 @@ def chosen(rule: Rule, grouped: bool) -> Rule:
 
 
 def group_tiles(
-    table: pd.DataFrame, grouped: bool, rule: Rule, settings: GroupingSettings, seed: int, engine: Engine
+    table: pd.DataFrame,
+    grouped: bool,
+    rule: Rule,
+    settings: GroupingSettings,
+    seed: int,
+    engine: Engine,
+    seen: Seen | None = None,
 ) -> dict[str, Any]:
     """Fill `group` by the rule, and set aside near copies that contradict each other or would leak.
 
@@ -81,6 +87,7 @@ def group_tiles(
         settings: how near-duplicates and stains are found.
         seed: the stage's.
         engine: where the work runs.
+        seen: the near-duplicates, if they have been found already.
 
     Returns:
         facts: numbers only.
@@ -96,7 +103,7 @@ def group_tiles(
     elif rule in ("near_duplicates", "stain"):
         if not grouped:
             log.warning("no groups are given: near copies are sought, to keep them in one role")
-        seen = near_duplicates(table, settings, seed, engine)
+        seen = seen or near_duplicates(table, settings, seed, engine)
         facts |= seen.facts | _part_contradictions(table, seen)
         _unite(table, grouped, rule, settings, seen, seed, engine)
     return facts | sizes(table[table["reason"].isna()])

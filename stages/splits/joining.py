@@ -71,8 +71,8 @@ def above_background(pair_p2: Ints, score_p: Floats, tiles: int, copies: float) 
 def line_of_chance(score_r: Floats, rate: float, least: float) -> float:
     """The score that a share `rate` of unrelated pairs is expected to pass.
 
-    Unrelated tiles' scores are near normal; their centre and spread are taken from the median and the 90th percentile
-    of random pairs, so that the few copies among these do not lift the line (Efron 2004, JASA 99, "central matching").
+    Unrelated tiles' scores are near normal; their centre and spread are taken from the median and the upper quartile
+    of random pairs, so that the copies among these do not lift the line (Efron 2004, JASA 99, "central matching").
 
     Args:
         score_r: scores of random pairs.
@@ -81,9 +81,9 @@ def line_of_chance(score_r: Floats, rate: float, least: float) -> float:
     """
     if len(score_r) < LEAST_RANDOM:
         return least
-    middle, high = np.quantile(score_r.astype(np.float64), [0.5, 0.9])
+    middle, high = np.quantile(score_r.astype(np.float64), [0.5, 0.75])
     normal = NormalDist()
-    spread = (high - middle) / normal.inv_cdf(0.9)
+    spread = (high - middle) / normal.inv_cdf(0.75)
     return float(np.clip(middle + spread * normal.inv_cdf(1 - min(rate, 0.5)), least, HIGHEST_LINE))
 
 

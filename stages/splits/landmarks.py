@@ -77,7 +77,7 @@ def brightness(pixels_bhwc: npt.NDArray[np.uint8]) -> Tensor:
 
 def _plane(pixels_bhwc: npt.NDArray[np.uint8], weights: tuple[float, float, float]) -> Tensor:
     """A weighted sum of the channels, at SIDE × SIDE, centred and divided by its spread."""
-    plane_bhw = (torch.from_numpy(np.ascontiguousarray(pixels_bhwc)).float() * (torch.tensor(weights) / 255)).sum(-1)
+    plane_bhw = (torch.tensor(pixels_bhwc).float() * (torch.tensor(weights) / 255)).sum(-1)
     if plane_bhw.shape[-1] != SIDE:
         plane_bhw = F.interpolate(plane_bhw[:, None], size=(SIDE, SIDE), mode="bilinear", antialias=True)[:, 0]
     centred_bhw = plane_bhw - plane_bhw.mean((1, 2), keepdim=True)

@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 TILES_AT_ONCE = 128
 PAIRS_AT_ONCE = 1024
 RANDOM_PAIRS = 3000
-"""Pairs that show how alike unrelated tiles look."""
+"""Pairs, at most, that show how alike unrelated tiles look."""
 SURE_BY_CHANCE = 0.002
 """Links above the line of the sure that chance may make per tile, over all pairs of tiles there are."""
 LIKELY_BY_CHANCE = 0.005
@@ -106,7 +106,7 @@ def _lines(score_r: npt.NDArray[np.float32], tiles: int) -> Lines:
 
 
 def _random_pairs(n: int, rng: np.random.Generator) -> Ints:
-    drawn = rng.integers(0, n, (RANDOM_PAIRS, 2)) if n > 1 else np.zeros((0, 2), np.int64)
+    drawn = rng.integers(0, n, (min(RANDOM_PAIRS, 300 + n), 2)) if n > 1 else np.zeros((0, 2), np.int64)
     pairs: Ints = np.unique(np.sort(drawn[drawn[:, 0] != drawn[:, 1]], axis=1), axis=0)
     return pairs
 
