@@ -210,6 +210,7 @@ def inspect(
     table: Annotated[Path | None, typer.Option(help="CSV of a folder's images: file, label, group.")] = None,
     medmnist: Annotated[str | None, typer.Option(help="The set of MedMNIST that an npz is, e.g. bloodmnist.")] = None,
     size: Annotated[int | None, typer.Option(help="Side to which tiles are resized, in pixels.")] = None,
+    fast: Annotated[bool, typer.Option(help="Do not look for near-duplicates, which takes the longest.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")] = False,
 ) -> None:
     """Look at DATA before anything is trained: what is in it, duplicates, groups, roles, how far colour alone goes."""
@@ -228,7 +229,7 @@ def inspect(
     settings, guess = inspection.settings_of(data, given)
     with tempfile.TemporaryDirectory(prefix="histodistill-") as scratch:
         at_work = engines.make("threads", engines.cores())
-        found = inspection.inspect(settings, guess, at_work, Path(scratch))
+        found = inspection.inspect(settings, guess, at_work, Path(scratch), near=not fast)
     print(json.dumps(found, indent=1, ensure_ascii=False) if json_ else inspection_text.page(found), end="")
 
 

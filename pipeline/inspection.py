@@ -55,7 +55,7 @@ def settings_of(data: str, given: dict[str, Any]) -> tuple[TilesSettings, bool]:
         raise UserError(f"{data} cannot be inspected so:\n" + "\n".join(config.faults(error))) from error
 
 
-def inspect(settings: TilesSettings, guess: bool, engine: Engine, scratch: Path) -> dict[str, Any]:
+def inspect(settings: TilesSettings, guess: bool, engine: Engine, scratch: Path, near: bool = True) -> dict[str, Any]:
     """All findings, as numbers and words that JSON can hold.
 
     Args:
@@ -63,6 +63,7 @@ def inspect(settings: TilesSettings, guess: bool, engine: Engine, scratch: Path)
         guess: whether a source without the column of groups is taken to have none.
         engine: where tiles are decoded.
         scratch: a folder to be deleted afterwards.
+        near: whether near-duplicates are sought too; that takes by far the longest.
 
     Raises:
         UserError: the source cannot be opened, or none of its tiles can be used.
@@ -90,6 +91,11 @@ def inspect(settings: TilesSettings, guess: bool, engine: Engine, scratch: Path)
         "duplicates": facts.duplicates(good, source.grouped, given),
         "colour_alone": facts.colour_alone(facts.open_to_all(good, given), source.grouped),
     }
+    found["near_duplicates"] = None
+    if near:
+        from pipeline.inspection_copies import near_duplicates
+
+        found["near_duplicates"] = near_duplicates(settings, source.grouped, engine, scratch)
     dividing.set_aside_copies(table, "label", "the same picture in two classes")
     found["roles"] = _roles(settings, table, given, trouble)
     found["usable"] = int(table["reason"].isna().sum())

@@ -155,8 +155,13 @@ def warnings(found: dict[str, Any]) -> list[str]:
         )
     elif groups_found["singletons"] > 0.9:
         said.append("Almost every group holds a single tile: is the column of groups the patient, the slide?")
-    said += _warnings_of_colour(found["colour_alone"])
-    return said
+    near = found["near_duplicates"]
+    if near and near["across_roles"]["count"]:
+        said.append(
+            f"{near['across_roles']['count']} pairs of near copies lie in two of the given roles: what is learnt "
+            "from one is tested on the other. A run sets the copy in the lesser role aside (tiles.grouping: near_duplicates)."
+        )
+    return said + _warnings_of_colour(found["colour_alone"])
 
 
 def _warnings_of_colour(colour: dict[str, Any] | None) -> list[str]:

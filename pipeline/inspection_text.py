@@ -103,7 +103,28 @@ def _duplicates(found: dict[str, Any]) -> Iterator[str]:
             yield from _fold(" = ".join(names), " " * 22)
         if of["pictures"] > len(of["names"]):
             yield " " * 22 + "…"
-    yield from _line("near-duplicates", "not looked for")
+    yield from _near(found["near_duplicates"])
+
+
+def _near(near: dict[str, Any] | None) -> Iterator[str]:
+    """Copies of one original, turned, mirrored, cropped, zoomed or recoloured."""
+    yield from _title("Near-duplicates (turned, mirrored, cropped, zoomed or recoloured)")
+    if near is None:
+        yield "  not looked for"
+        return
+    clusters, tiles = near["near_duplicate_clusters"], near["tiles_in_them"]
+    largest = f"; the largest holds {near['largest_cluster']:,}" if clusters else ""
+    yield from _line("in all", f"{tiles:,} tiles in {clusters:,} clusters{largest}")
+    titles = {"pairs": "most alike", "across_classes": "in two classes", "across_roles": "in two given roles"}
+    for key, words in (titles | {"across_groups": "in two groups"}).items():
+        if key not in near:
+            continue
+        of = near[key]
+        if key != "pairs" or not of["count"]:
+            yield from _line(words, f"{of['count']:,} pairs" if of["count"] else "none")
+        for number, names in enumerate(of["names"][:3]):
+            start = f"  {words:<20}" if key == "pairs" and number == 0 else " " * 22
+            yield from _fold(" ~ ".join(names), start, " " * 22)
 
 
 def _colour(found: dict[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from made_tiles import Serial, as_files, as_parquet, rows
+from planted import copies, original, view
 from telling import histodistill
 
 from pipeline import cli, faults, inspection, inspection_text
@@ -20,10 +21,10 @@ from stages.contracts import UserError
 from stages.tiles import TilesSettings
 
 
-def inspected(source: Path, scratch: Path, **given: Any) -> dict[str, Any]:
+def inspected(source: Path, scratch: Path, near: bool = False, **given: Any) -> dict[str, Any]:
     settings, guess = inspection.settings_of(str(source), given)
     scratch.mkdir(exist_ok=True)
-    found = inspection.inspect(settings, guess, Serial(), scratch)
+    found = inspection.inspect(settings, guess, Serial(), scratch, near)
     page = inspection_text.page(found)
     assert max(map(len, page.splitlines())) <= 100 and "\x1b" not in page
     return json.loads(json.dumps(found))
@@ -168,7 +169,7 @@ def test_the_command_prints_json_and_ends_with_2_where_there_is_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = as_parquet(rows(), tmp_path / "t.parquet")
-    told = histodistill("inspect", source, "--json", "--size", "8", "--group-column", "group")
+    told = histodistill("inspect", source, "--json", "--fast", "--size", "8", "--group-column", "group")
     assert told.code == 0, told.err
     assert {"tiles", "usable", "classes", "groups", "duplicates", "colour_alone", "roles", "set_aside"} <= set(
         json.loads(told.out)
@@ -182,8 +183,27 @@ def test_inspecting_does_not_import_torch_and_leaves_nothing_behind(tmp_path: Pa
     source = as_parquet(rows(), tmp_path / "in" / "t.parquet")
     code = (
         f"import sys, tempfile; tempfile.tempdir = {str(tmp_path)!r}; from pipeline import cli; "
-        f"cli.inspect({str(source)!r}); assert 'torch' not in sys.modules"
+        f"cli.inspect({str(source)!r}, fast=True); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "Classes (2)" in done.stdout, done.stderr
     assert [p.name for p in tmp_path.rglob("*")] == ["in", "t.parquet"]
+
+
+def test_near_copies_are_counted_named_and_told_across_roles(tmp_path: Path) -> None:
+    views = [tile for seed in range(2) for tile in copies(seed)]
+    alone = [view(original(seed)) for seed in range(100, 122)]
+    frame = pd.DataFrame(
+        {
+            "file": [f"{n}.png" for n in range(len(views + alone))],
+            "label": ["a"] * 9 + ["b"] * 9 + ["a", "b"] * 11,
+            "role": ["train", "val", "test"] * 6 + ["train"] * 22,
+            "content": [images.png(tile) for tile in views + alone],
+        }
+    )
+    found = inspected(as_parquet(frame, tmp_path / "t.parquet"), tmp_path / "w", near=True)
+    near = found["near_duplicates"]
+    assert (near["near_duplicate_clusters"], near["tiles_in_them"], near["largest_cluster"]) == (2, 18, 9)
+    assert near["across_classes"]["count"] == 0 and near["across_roles"]["count"] > 10
+    assert all(int(name.split()[1]) < 18 for pair in near["pairs"]["names"] for name in pair)
+    assert any("near copies lie in two of the given roles" in words for words in found["warnings"])
