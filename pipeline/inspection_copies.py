@@ -1,4 +1,4 @@
-"""Near-duplicates for `inspect`: turned, mirrored, cropped or recoloured copies, found as the tiles stage finds them."""
+"""Near-duplicates for `inspect`: turned, mirrored, cropped or recoloured copies, found as the tiles stage does."""
 
 from pathlib import Path
 from typing import Any

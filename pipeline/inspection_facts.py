@@ -159,7 +159,7 @@ def warnings(found: dict[str, Any]) -> list[str]:
     if near and near["across_roles"]["count"]:
         said.append(
             f"{near['across_roles']['count']} pairs of near copies lie in two of the given roles: what is learnt "
-            "from one is tested on the other. A run sets the copy in the lesser role aside (tiles.grouping: near_duplicates)."
+            "from one is tested on the other. A run with tiles.grouping near_duplicates sets those in train aside."
         )
     return said + _warnings_of_colour(found["colour_alone"])
 
