@@ -19,8 +19,6 @@ Shapes: n tiles, h and w pixels, c = 3 channels, d = 6 features.
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from stages import streams
 
@@ -116,6 +114,8 @@ def most_frequent(number_n: npt.NDArray[np.int64], unit_n: npt.NDArray[np.int64]
     Of equals the smallest number wins. To unite all clusters that a unit touches instead would make one of them all:
     a few units suffice to link clusters to chains.
     """
+    from scipy.sparse import coo_matrix
+
     _, place_n = np.unique(unit_n, return_inverse=True)
     votes_um = coo_matrix((np.ones(len(place_n), np.int64), (place_n, number_n))).tocsr()
     return np.asarray(votes_um.argmax(axis=1)).ravel().astype(np.int64)[place_n]
@@ -123,6 +123,9 @@ def most_frequent(number_n: npt.NDArray[np.int64], unit_n: npt.NDArray[np.int64]
 
 def united(*numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The finest grouping that keeps every group of each of the given ones whole, numbered by first appearance."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     n = len(numbers[0])
     offset, rows, columns = n, [], []
     for number_n in numbers:
