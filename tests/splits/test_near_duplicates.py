@@ -93,7 +93,7 @@ def test_tiles_of_different_sizes_are_compared() -> None:
 
 @pytest.mark.slow
 def test_the_copies_of_the_shipped_originals_are_found() -> None:
-    """Two to five copies of each of 740 originals; the issue's bounds are for six copies, where 91 % are intact."""
+    """Two to five copies of each of 740 originals; with up to six copies of each 91 % are intact."""
     pixels, truth = read(SAMPLE)
     facts = measured(group(pixels, Limits(largest=len(pixels) // 20)).number_n, truth)
     assert facts["intact"] >= 0.87 and facts["precision"] >= 0.8 and facts["largest"] <= 0.05, facts
