@@ -9,8 +9,9 @@ READY = $(VENV)/.histodistill-$(shell cat pyproject.toml constraints.txt | cksum
 demo: setup
 	$(BIN)/histodistill run configs/demo.yaml
 
+# One thread: many tests start workers of their own, which would only fight for the cores.
 test: lint
-	$(BIN)/python -m pytest --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=10
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow --durations=10
