@@ -103,7 +103,7 @@ def colour_alone(good: pd.DataFrame, grouped: bool) -> dict[str, Any] | None:
     part = good.iloc[rows_m]
     x_nd, labels_n = np.stack(part["colour"].tolist()), pd.factorize(part["label"])[0].astype(np.int64)
     groups_n = pd.factorize(part["group"])[0].astype(np.int64)
-    stains_n = stain_groups.cluster(np.stack(part["stain"].tolist()), labels_n, stain_groups.PER_GROUP, 0)
+    stains_n = stain_groups.stain_groups(np.stack(part["stain"].tolist()), labels_n, stain_groups.PER_GROUP, 0)
     ways = {"random_tiles": None} | ({"groups": groups_n} if grouped else {}) | {"stain_clusters": stains_n}
     found: dict[str, Any] = {"tiles": len(part), "chance": 1 / int(labels_n.max() + 1)}
     for way, held_n in ways.items():

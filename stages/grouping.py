@@ -72,7 +72,6 @@ def group_tiles(
     settings: GroupingSettings,
     seed: int,
     engine: Engine,
-    seen: Seen | None = None,
 ) -> dict[str, Any]:
     """Fill `group` by the rule, and set aside near copies that contradict each other or would leak.
 
@@ -87,7 +86,6 @@ def group_tiles(
         settings: how near-duplicates and stains are found.
         seed: the stage's.
         engine: where the work runs.
-        seen: the near-duplicates, if they have been found already.
 
     Returns:
         facts: numbers only.
@@ -103,7 +101,7 @@ def group_tiles(
     elif rule in ("near_duplicates", "stain"):
         if not grouped:
             log.warning("no groups are given: near copies are sought, to keep them in one role")
-        seen = seen or near_duplicates(table, settings, seed, engine)
+        seen = near_duplicates(table, settings, seed, engine)
         facts |= seen.facts | _part_contradictions(table, seen)
         _unite(table, grouped, rule, settings, seen, seed, engine)
     return facts | sizes(table[table["reason"].isna()])
@@ -139,15 +137,6 @@ def near_duplicates(table: pd.DataFrame, settings: GroupingSettings, seed: int, 
     return Seen(
         tuple(distinct["tile_id"]), found.cluster_u, found.pair_p2[same], found.score_p[same], found.lines.sure, facts
     )
-
-
-def colours(table: pd.DataFrame, engine: Engine) -> tuple[Floats, Floats]:
-    """For each row of a decoded table: stain features (n, 6), and mean and spread of R, G and B (n, 6)."""
-    parts = list(_spread(engine, colours_of, _pieces(table)))
-    if not parts:
-        return np.zeros((0, 6)), np.zeros((0, 6))
-    stain, colour = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return stain, colour
 
 
 def sizes(good: pd.DataFrame) -> dict[str, int]:
@@ -208,9 +197,9 @@ def _unite(
     if grouped:
         together = stain_groups.united(together, pd.factorize(good["group"])[0])
     if rule == "stain":
-        stain_nd, _ = colours(good, engine)
+        stain_nd = np.concatenate(list(_spread(engine, stain_of, _pieces(good))))
         kind_n = pd.factorize(pd.Series(list(zip(*kinds, strict=True))), sort=True)[0].astype(np.int64)
-        stain_n = stain_groups.cluster(stain_nd, kind_n, settings.tiles_per_stain, seed)
+        stain_n = stain_groups.stain_groups(stain_nd, kind_n, settings.tiles_per_stain, seed)
         together = stain_groups.most_frequent(stain_n, together)
     table.loc[good.index, "group"] = [f"found-{number:07d}" for number in together]
 
@@ -243,14 +232,9 @@ def pixels_of(bundle: Bundle) -> list[npt.NDArray[np.uint8]]:
     return found
 
 
-def colours_of(bundle: Bundle) -> tuple[Floats, Floats]:
-    """Stain features and colour features of the tiles of a bundle, whatever their sizes."""
-    from stages.classify.colour import colour_features
-
-    tiles = pixels_of(bundle)
-    each = [(stain_groups.stain(tile[None]), colour_features(tile[None])) for tile in tiles]
-    stain, colour = (np.concatenate(part) for part in zip(*each, strict=True))
-    return stain, colour
+def stain_of(bundle: Bundle) -> Floats:
+    """The stain of the tiles of a bundle, whatever their sizes, n × 6."""
+    return np.concatenate([stain_groups.stain(tile[None]) for tile in pixels_of(bundle)])
 
 
 def _spread(
@@ -262,7 +246,7 @@ def _spread(
         Interrupted: asked to stop; what was decoded is kept, the grouping begins anew.
     """
     total = len(items) if isinstance(items, (Pieces, Sequence)) else None
-    what = SHOWN_AS.get(function.__name__, "colours")
+    what = SHOWN_AS.get(function.__name__, "stain")
     results = engine.map(functools.partial(_alone, function, first), items)
     for result in progress.track(results, what, total=total, unit="piece"):
         yield result
@@ -272,7 +256,7 @@ def _spread(
 
 def _alone(function: Callable[[Any], Any], first: Callable[[Any], Any] | None, item: Any) -> Any:
     """One piece, with one torch thread."""
-    if function is colours_of:  # needs no torch
+    if function is stain_of:  # needs no torch
         return function(item)
     with compute.one_thread():
         return function(item if first is None else first(item))

@@ -219,7 +219,7 @@ def _benchmark(inputs: Inputs) -> dict[str, Any]:
         head, _, name = key.partition("/")
         if head == "benchmark":
             facts = _facts(inputs, key)
-            told = {name: plain(facts.get(name)) for name in ("images", "agreement", "networks")}
+            told = {what: plain(facts.get(what)) for what in ("images", "agreement", "networks")}
             found[name] = {"metrics": plain(store.read_json(inputs[key] / "metrics.json"))} | told
     return found
 

@@ -37,16 +37,14 @@ AT_ONCE = 1024
 """Tiles whose stain is computed in one go; bounds memory."""
 
 
-def stain_groups(
-    pixels_nhwc: npt.NDArray[np.uint8], labels_n: npt.NDArray[np.int64], per_group: int, seed: int
-) -> npt.NDArray[np.int64]:
+def stain_groups(stain_nd: Floats, labels_n: npt.NDArray[np.int64], per_group: int, seed: int) -> npt.NDArray[np.int64]:
     """Group number of each tile: within each class, k-means on the tiles' stain.
 
     The order of the tiles changes nothing but the order of the result, and one class nothing for another but the
     numbers: groups are numbered class by class.
 
     Args:
-        pixels_nhwc: RGB tiles of one size, grey levels 0–255.
+        stain_nd: what `stain` gave.
         labels_n: class of each tile.
         per_group: tiles a group should hold on average. A class has at least `LEAST` groups (where it has as many
             different tiles) and at most `MOST`, whatever this says.
@@ -58,16 +56,11 @@ def stain_groups(
     Raises:
         ValueError: `per_group` is below 1, or there is not one label for each tile.
     """
-    if per_group < 1 or len(labels_n) != len(pixels_nhwc):
+    if per_group < 1 or len(labels_n) != len(stain_nd):
         raise ValueError(
             f"stain groups want 1 tile a group or more and a label for each tile; got {per_group} a group, "
-            f"{len(pixels_nhwc)} tiles and {len(labels_n)} labels"
+            f"{len(stain_nd)} tiles and {len(labels_n)} labels"
         )
-    return cluster(stain(pixels_nhwc), labels_n, per_group, seed)
-
-
-def cluster(stain_nd: Floats, labels_n: npt.NDArray[np.int64], per_group: int, seed: int) -> npt.NDArray[np.int64]:
-    """As `stain_groups`, from what `stain` gave."""
     groups_n, used = np.full(len(labels_n), -1, np.int64), 0
     for label in np.unique(labels_n):
         of_class = labels_n == label

@@ -119,11 +119,12 @@ def test_one_network_needs_no_name_beside_its_mark(page: str) -> None:
     assert '<ol class="forest">' in page and "soft labels" not in text_of(page)
 
 
-def test_no_single_missing_node_breaks_the_page(results: Results) -> None:
+def test_no_single_missing_node_breaks_the_page(results: Results, page: str) -> None:
     by_stage = {node.partition("/")[0]: node for node in results}
     for node in by_stage.values():
         there = {other: folder for other, folder in results.items() if other != node}
-        report.render(there, about(there))
+        partial = report.render(there, about(there))
+        assert partial.rstrip().endswith("</html>") and partial != page, node
 
 
 def test_real_tiles_come_from_validation_alone(results: Results, page: str) -> None:

@@ -24,10 +24,10 @@ def same_partition(a_n: Numbers, b_n: Numbers) -> bool:
 def test_slides_of_different_stain_are_found_again() -> None:
     x, slide_n = slides(12, 20)
     labels_n = (slide_n % 2).astype(np.int64)
-    groups_n = stain_groups(x, labels_n, per_group=10, seed=3)
+    groups_n = stain_groups(stain(x), labels_n, per_group=10, seed=3)
     assert all(len(set(slide_n[groups_n == group])) == 1 for group in set(groups_n.tolist()))
     x, slide_n = slides(8, 20)
-    assert adjusted_rand_score(slide_n, stain_groups(x, np.zeros(160, np.int64), per_group=20, seed=3)) == 1
+    assert adjusted_rand_score(slide_n, stain_groups(stain(x), np.zeros(160, np.int64), per_group=20, seed=3)) == 1
 
 
 def test_the_order_of_the_tiles_changes_nothing_but_the_order_of_the_result() -> None:
@@ -36,14 +36,17 @@ def test_the_order_of_the_tiles_changes_nothing_but_the_order_of_the_result() ->
     x[::7] = x[1]
     labels_n = rng.integers(0, 2, 300)
     order_n = rng.permutation(300)
-    straight = stain_groups(x, labels_n, per_group=20, seed=5)
-    assert (stain_groups(x[order_n], labels_n[order_n], per_group=20, seed=5) == straight[order_n]).all()
+    straight = stain_groups(stain(x), labels_n, per_group=20, seed=5)
+    assert (stain_groups(stain(x[order_n]), labels_n[order_n], per_group=20, seed=5) == straight[order_n]).all()
 
 
 def test_one_class_changes_nothing_for_another() -> None:
     x, slide_n = slides(20, 10)
     labels_n = (slide_n % 2).astype(np.int64)
-    together, alone = stain_groups(x, labels_n, 9, 0), stain_groups(x[labels_n == 1], labels_n[labels_n == 1], 9, 0)
+    together, alone = (
+        stain_groups(stain(x), labels_n, 9, 0),
+        stain_groups(stain(x[labels_n == 1]), labels_n[labels_n == 1], 9, 0),
+    )
     assert same_partition(together[labels_n == 1], alone)
     assert not set(together[labels_n == 0].tolist()) & set(together[labels_n == 1].tolist())
 
@@ -52,13 +55,13 @@ def test_numbers_are_without_gaps_and_as_many_as_asked_for_but_enough_for_four_r
     x = np.random.default_rng(2).integers(0, 256, (600, 8, 8, 3), dtype=np.uint8)
     labels_n = np.zeros(600, np.int64)
     for per_group, wanted in ((20, 30), (1000, LEAST), (1, MOST)):
-        groups_n = stain_groups(x, labels_n, per_group, 0)
+        groups_n = stain_groups(stain(x), labels_n, per_group, 0)
         assert sorted(set(groups_n.tolist())) == list(range(wanted))
 
 
 def test_the_same_picture_is_never_in_two_groups_and_few_tiles_make_few_groups() -> None:
     x = np.repeat(np.random.default_rng(3).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8), 4, 0)
-    groups_n = stain_groups(x, np.zeros(20, np.int64), per_group=1, seed=0)
+    groups_n = stain_groups(stain(x), np.zeros(20, np.int64), per_group=1, seed=0)
     assert same_partition(groups_n, np.repeat(np.arange(5), 4))
 
 
@@ -73,9 +76,9 @@ def test_stain_is_the_optical_density_of_ruifrok_and_johnston() -> None:
 def test_a_group_of_less_than_a_tile_or_a_tile_without_a_label_is_refused() -> None:
     x, slide_n = slides(2, 2)
     with pytest.raises(ValueError, match="1 tile a group or more"):
-        stain_groups(x, slide_n.astype(np.int64), 0, 0)
+        stain_groups(stain(x), slide_n.astype(np.int64), 0, 0)
     with pytest.raises(ValueError, match="4 tiles and 3 labels"):
-        stain_groups(x, slide_n[:3].astype(np.int64), 1, 0)
+        stain_groups(stain(x), slide_n[:3].astype(np.int64), 1, 0)
 
 
 def test_a_unit_moves_to_the_cluster_that_holds_most_of_it_and_joins_no_two() -> None:

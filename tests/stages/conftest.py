@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from made_tiles import as_parquet, rows
+from releasing import lay_story, make
 
 from pipeline.engine import Serial
 from stages import autoencoder, candidates, compute, denoiser, images, store
@@ -171,3 +172,15 @@ def candidates_settings() -> candidates.CandidatesSettings:
 @pytest.fixture
 def parquet(tmp_path: Path) -> Path:
     return as_parquet(rows(), tmp_path / "in" / "tiles.parquet")
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The results a release is made from."""
+    return lay_story(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def shipped(story: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The release made from them."""
+    return make(story, tmp_path_factory.mktemp("release") / "out")

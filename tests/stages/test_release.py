@@ -10,20 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from releasing import AUDIT, CLASSES, PER_CLASS, Serial, lay_story, make, pixels
+from releasing import AUDIT, CLASSES, PER_CLASS, Serial, make, pixels
 
 from stages import images, release, release_check, store, tiles
 from stages.contracts import NoGo, UserError
-
-
-@pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return lay_story(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
-def shipped(story: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(story, tmp_path_factory.mktemp("release") / "out")
 
 
 def test_the_tiles_are_the_selection_in_the_order_of_class_and_rank(story: dict[str, Path], shipped: Path) -> None:

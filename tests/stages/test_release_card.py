@@ -4,20 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-from releasing import SETTINGS, lay_story, make, write_benchmark
+from releasing import SETTINGS, make, write_benchmark
 
 from stages import release_card, release_check, store
-
-
-@pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return lay_story(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
-def shipped(story: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(story, tmp_path_factory.mktemp("release") / "out")
 
 
 def test_the_card_tells_the_verdict_the_numbers_and_what_is_missing(story: dict[str, Path], shipped: Path) -> None:

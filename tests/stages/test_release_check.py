@@ -12,19 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, PngImagePlugin
-from releasing import lay_story, make
 
 from stages import release, release_check
-
-
-@pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return lay_story(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
-def shipped(story: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(story, tmp_path_factory.mktemp("release") / "out")
 
 
 @pytest.fixture
