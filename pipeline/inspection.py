@@ -174,7 +174,7 @@ def format_of(content: bytes | images.Pixels | None) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=decoding.FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=chunks.FORMATS) as image:
                 return str(image.format)
     except Exception:  # as in `decoding.rgb`: each decoder has errors of its own
         return "none"

@@ -18,10 +18,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages import images, store
 from stages.images import Pixels
-from stages.sources.chunks import Chunk, fetch
+from stages.sources.chunks import FORMATS, Chunk, fetch
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
-"""Formats that hold pictures and run nothing (Pillow would hand PostScript to another program)."""
 DEEP = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 """Pillow's modes of more than 8 bits a channel."""
 MIN_SIDE_PX = 8

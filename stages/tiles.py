@@ -6,26 +6,26 @@ and comments stay behind; only `quarantine.csv`, which no later stage reads, nam
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages import compute, decoding, dividing, images, progress, store
-from stages.contracts import Engine, Inputs, Interrupted, UserError
+from stages import decoding, dividing, gathering, images, slide_results, slide_tiling, store, tile_order
+from stages.contracts import Engine, Inputs, UserError
 from stages.decoding import Wanted
 from stages.dividing import Fractions, set_aside
 from stages.grouping import GroupingSettings, Rule, group_tiles
+from stages.hashing import read_key
 from stages.settings import InputPath, InputSource, Settings
-from stages.sources import chunks, medmnist, opening, remote
+from stages.slide_settings import SlidesSettings
+from stages.slide_tiling import Surveyed
+from stages.sources import chunks, medmnist, opening, remote, slide_files
 from stages.sources.folders import Unlisted
-from stages.sources.table import Columns, Source
-from stages.tables import ROLES
+from stages.sources.table import Columns
 
 log = logging.getLogger(__name__)
 NAMED_ON_SCREEN = 10
@@ -35,16 +35,19 @@ class TilesSettings(Settings):
     """Where the tiles come from, and how they are divided."""
 
     source: InputSource
-    """A Parquet file or a folder of them, a MedMNIST npz, a Hugging Face imagefolder, or a folder of images: a path, or
-    an address that fsspec reads (s3://, hf://datasets/… …), which is brought here first."""
+    """A folder of whole slides, a Parquet file or a folder of them, a MedMNIST npz, a Hugging Face imagefolder, or a
+    folder of images: a path, or an address that fsspec reads (s3://, hf://datasets/… …), which is brought here first."""
     format: opening.Format = "auto"
-    """What the source is: parquet, medmnist, imagefolder (with metadata, or class = folder), folder (with a table), or
-    auto: look."""
+    """What the source is: slides, parquet, medmnist, imagefolder (with metadata, or class = folder), folder (with a
+    table), or auto: look. A folder of TIFFs alone is taken for tiles; say slides if they are slides."""
+    slides: SlidesSettings = SlidesSettings()
+    """How whole slides are cut into tiles."""
     medmnist: str | None = None
     """The set of MedMNIST that an npz is, as in `bloodmnist`. None: the file's name tells, as bloodmnist_64.npz does; a
     name that tells none makes an npz of MedMNIST's layout whose classes are called by their numbers."""
     table: InputPath | None = None
-    """CSV with a row per image of a folder: file (relative to the source), label, and, if known, group and role."""
+    """CSV with a row per image or slide of a folder: file (relative to the source), label, and, if known, group and
+    role. Of slides also with a row per patient (no column file), and with a column mpp."""
     roles: InputPath | None = None
     """CSV with the columns group, role and, to be checked, label: who plays which part. None: see `role_column`."""
     leave_out: tuple[str, ...] = ("public",)
@@ -104,32 +107,44 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
         UserError: the source, its columns, classes or roles are not as they should be; says which and what to do.
         Interrupted: asked to stop; what was decoded is kept.
     """
-    source, table, given, left_out = gathered(settings, out, engine)
+    found = gathered(settings, out, engine)
+    table = found.table
+    bare = table[table["label"].isna() & (found.slides is not None)]
+    table = table.drop(index=bare.index)
     check_sizes(settings, table)
     dividing.set_aside_copies(table, "label", "the same picture in two classes")
-    told = group_tiles(table, source.grouped, settings.grouping, settings.find_groups, seed, engine)
-    drawn = dividing.divide(table, settings.fractions, settings.missing_roles, seed, given)
-    _report_set_aside(table)
-    kept = _ordered(_capped(settings, table[table["reason"].isna()]))
-    classes = _checked_classes(table, kept)
-    images.write_encoded(out / "images", _shards(kept, classes))
-    origin = {"left_out": left_out, "roles": "given" if given else "drawn", "drawn_from_train": list(drawn)}
-    facts = _facts(table, kept, classes) | origin | {"grouping": told} | dict(source.facts)
+    told = group_tiles(table, found.grouped, settings.grouping, settings.find_groups, seed, engine)
+    drawn = dividing.divide(table, settings.fractions, settings.missing_roles, seed, found.given)
+    named = _named_aside(found, table)
+    _report_set_aside(named)
+    good = table[table["reason"].isna()]
+    kept = tile_order.ordered(tile_order.capped(good, settings.max_per_group, settings.max_groups))
+    classes = tile_order.checked_classes(table, kept)
+    images.write_encoded(out / "images", tile_order.shards(kept, classes))
+    origin = {"left_out": found.left_out, "roles": "given" if found.given else "drawn", "drawn_from_train": list(drawn)}
+    facts = tile_order.facts(table, kept, classes) | origin | {"grouping": told} | dict(found.facts)
+    if found.slides is not None:
+        key, tiles = read_key(inputs["key"]), pd.concat([table, bare])
+        facts |= slide_results.write(out, key, settings.slides, engine, found.slides, tiles, kept, classes)
     store.write_json(out / "facts.json", facts)
-    aside = table.loc[table["reason"].notna(), ["name", "reason"]].rename(columns={"name": "tile"})
-    store.write_text(out / "quarantine.csv", aside.sort_values(["tile", "reason"]).to_csv(index=False))
+    store.write_text(out / "quarantine.csv", named.sort_values(["tile", "reason"]).to_csv(index=False))
 
 
 class Gathered(NamedTuple):
     """Everything the source holds, decoded, before it is grouped and divided."""
 
-    source: Source
     table: pd.DataFrame
     """A row per tile, as in `stages.dividing`."""
+    grouped: bool
+    """Whether the source tells groups."""
     given: bool
     """Whether roles are given."""
     left_out: int
     """Tiles with a role that is left out."""
+    facts: Mapping[str, Any]
+    """What the result's facts should say of the source."""
+    slides: Surveyed | None = None
+    """Of whole slides: what is known of each."""
 
 
 def gathered(settings: TilesSettings, out: Path, engine: Engine) -> Gathered:
@@ -140,21 +155,51 @@ def gathered(settings: TilesSettings, out: Path, engine: Engine) -> Gathered:
         Interrupted: asked to stop; what was decoded is kept.
     """
     work = store.work_folder(out)
+    path = settings.source if isinstance(settings.source, Path) else remote.bring(settings.source, work)
+    if opening.kind_of(path, settings.format, settings.table) == "slides":
+        return _gathered_slides(settings, path, work, engine)
+    columns = _columns(settings)
     source = opening.open_source(
-        settings.source if isinstance(settings.source, Path) else remote.bring(settings.source, work),
-        settings.format,
-        settings.table,
-        _columns(settings),
-        settings.unlisted,
-        settings.medmnist,
-        work,
+        path, settings.format, settings.table, columns, settings.unlisted, settings.medmnist, work
     )
     table = source.table.assign(reason=None, row=np.arange(len(source.table)))
     set_aside(table, table["label"].isna(), "no label")
     set_aside(table, table["group"].isna(), "no group")
     given, left_out = dividing.given_roles(table, settings.roles, settings.leave_out)
     table = table[~table["role"].isin(settings.leave_out)].copy()
-    return Gathered(source, _decoded(settings, source, table, out, engine), given, left_out)
+    pieces = chunks.cut(source, table.loc[table["reason"].isna(), "row"].to_numpy(np.int64), settings.chunk_tiles)
+    if not pieces:
+        raise UserError(f"No tile is left to decode in {settings.source}: {tile_order.reasons(table)}.")
+    wanted = Wanted(settings.size_px, settings.not_square == "crop", settings.max_side_px)
+    decode = functools.partial(decoding.decode_chunk, wanted=wanted)
+    table = gathering.decoded(table, pieces, decode, work, engine)
+    return Gathered(table, source.grouped, given, left_out, source.facts)
+
+
+def _gathered_slides(settings: TilesSettings, path: Path, work: Path, engine: Engine) -> Gathered:
+    """As `gathered`, from whole slides. Tiles without a class have no label and no reason."""
+    slides, _ = slide_files.open_slides(
+        path,
+        settings.table,
+        _columns(settings),
+        None,
+        settings.slides.patient_pattern,
+        settings.slides.annotations,
+        settings.unlisted == "refuse",
+    )
+    given, left_out = dividing.given_roles(slides, settings.roles, settings.leave_out)
+    slides = slides[~slides["role"].isin(settings.leave_out)].reset_index(drop=True)
+    found = slide_tiling.surveyed(slides, settings.slides, work, engine)
+    pieces = slide_tiling.pieces(found, settings.slides, settings.chunk_tiles)
+    if not pieces:
+        named = ", ".join(f"{count} × {reason}" for reason, count in found.slides["reason"].value_counts().items())
+        raise UserError(
+            f"No tile could be cut from the {len(slides)} slides of {path}: {tile_order.reasons(found.tiles)}"
+            f"{'; slides: ' + named if named else ''}. Look with: histodistill inspect SLIDE"
+        )
+    table = gathering.decoded(found.tiles, pieces, slide_tiling.read_regions, work, engine)
+    slide_tiling.set_damaged_aside(found, table)
+    return Gathered(table, True, given, left_out, {}, found)
 
 
 def _columns(settings: TilesSettings) -> Columns:
@@ -163,43 +208,11 @@ def _columns(settings: TilesSettings) -> Columns:
     )
 
 
-def _decoded(settings: TilesSettings, source: Source, table: pd.DataFrame, out: Path, engine: Engine) -> pd.DataFrame:
-    """`table` with what decoding found: tile_id, size, grey, where the PNG lies, and the reason where there is none."""
-    rows_m = table.loc[table["reason"].isna(), "row"].to_numpy(np.int64)
-    pieces = chunks.cut(source, rows_m, settings.chunk_tiles)
-    work = store.work_folder(out)
-    paths = [work / f"tiles-{number:05d}.arrow" for number in range(len(pieces))]
-    waiting = [number for number, path in enumerate(paths) if not path.exists()]
-    wanted = Wanted(settings.size_px, settings.not_square == "crop", settings.max_side_px)
-    results = engine.map(
-        functools.partial(decoding.decode_chunk, wanted=wanted), [pieces[number][1] for number in waiting]
-    )
-    done = len(pieces) - len(waiting)
-    tracked = progress.track(results, "tiles", total=len(pieces), done=done, unit="chunk")
-    for number, result in zip(waiting, tracked, strict=True):
-        decoding.write_chunk(paths[number], pieces[number][0], result)
-        if compute.stop_asked() and number != waiting[-1]:
-            raise Interrupted(f"tiles stopped after chunk {number + 1} of {len(pieces)}; run again to continue")
-    parts = [
-        decoding.read_chunk(path).drop_columns(["png"]).to_pandas().assign(chunk=n) for n, path in enumerate(paths)
-    ]
-    found = pd.concat(parts).rename(columns={"reason": "refused"}) if parts else None
-    if found is None:
-        raise UserError(f"No tile is left to decode in {settings.source}: {_reasons(table)}.")
-    found["place"] = found.groupby("chunk").cumcount()
-    found["path"] = [str(paths[n]) for n in found["chunk"]]
-    table = table.merge(found, on="row", how="left", validate="one_to_one")
-    table.loc[table["refused"].notna(), "reason"] = table["refused"]
-    hinted = table["hint"].notna() & table["reason"].notna()
-    table.loc[hinted, "name"] += " (" + table.loc[hinted, "hint"] + ")"
-    return table
-
-
 def check_sizes(settings: TilesSettings, table: pd.DataFrame) -> None:
     """All tiles must be of one size."""
     good = table[table["reason"].isna()]
     if good.empty:
-        raise UserError(f"No tile of {settings.source} could be used: {_reasons(table)}.")
+        raise UserError(f"No tile of {settings.source} could be used: {tile_order.reasons(table)}.")
     sizes = good.groupby(["width", "height"]).size().sort_values(ascending=False)
     if len(sizes) > 1:
         pairs = sizes.reset_index(name="tiles").astype(int).head(5).itertuples(index=False)
@@ -207,91 +220,21 @@ def check_sizes(settings: TilesSettings, table: pd.DataFrame) -> None:
         raise UserError(f"The tiles have {len(sizes)} sizes, in pixels: {listed}. Set tiles.size_px to resize them.")
 
 
-def _reasons(table: pd.DataFrame) -> str:
-    counts = table["reason"].value_counts().sort_index()
-    return ", ".join(f"{count} × {reason}" for reason, count in counts.items()) or "it holds none"
+def _named_aside(found: Gathered, table: pd.DataFrame) -> pd.DataFrame:
+    """What was set aside, by name: columns tile and reason. Of whole slides, what is common is left to the previews."""
+    aside = table.loc[table["reason"].notna(), ["name", "reason"]]
+    if found.slides is not None:
+        slides = found.slides.slides
+        aside = aside[~aside["reason"].isin(slide_results.EXPECTED)]
+        aside = pd.concat([slides.loc[slides["reason"].notna(), ["name", "reason"]], aside])
+    return aside.rename(columns={"name": "tile"})
 
 
-def _report_set_aside(table: pd.DataFrame) -> None:
+def _report_set_aside(aside: pd.DataFrame) -> None:
     """Name on the screen what was set aside; the first ones, and how many in all."""
-    aside = table[table["reason"].notna()]
-    for name, reason in aside[["name", "reason"]].head(NAMED_ON_SCREEN).itertuples(index=False):
+    for name, reason in aside[["tile", "reason"]].head(NAMED_ON_SCREEN).itertuples(index=False):
         log.warning("%s is set aside: %s", name, reason)
     if len(aside) > NAMED_ON_SCREEN:
         log.warning("and %d more are set aside; quarantine.csv names them all", len(aside) - NAMED_ON_SCREEN)
 
 
-def _capped(settings: TilesSettings, good: pd.DataFrame) -> pd.DataFrame:
-    """Number the groups by their pixels, so that the numbers tell nothing, and apply the caps."""
-    good = good.sort_values(["group", "tile_id"])
-    if settings.max_per_group is not None:
-        good = good[good.groupby("group").cumcount() < settings.max_per_group]
-    first = good.groupby("group")["tile_id"].agg(tuple).sort_values(kind="stable")
-    good = good.assign(number=good["group"].map(pd.Series(range(len(first)), index=first.index)))
-    if settings.max_groups is not None:
-        rank = good.groupby(["role", "label"])["number"].rank(method="dense")
-        good = good[rank <= settings.max_groups]
-        good = good.assign(number=good["number"].rank(method="dense").astype(np.int64) - 1)
-    return good
-
-
-def _ordered(good: pd.DataFrame) -> pd.DataFrame:
-    """Rows by role, class, group and tile; classes by name, or by number where all are numbers."""
-    names = set(good["label"])
-    classes = sorted(names, key=(lambda n: (int(n), n)) if all(n.isdecimal() for n in names) else str)
-    good = good.assign(
-        role_rank=good["role"].map({role: i for i, role in enumerate(ROLES)}),
-        label_number=good["label"].map({name: i for i, name in enumerate(classes)}),
-    )
-    return good.sort_values(["role_rank", "label_number", "number", "tile_id"], ignore_index=True)
-
-
-def _checked_classes(table: pd.DataFrame, kept: pd.DataFrame) -> tuple[str, ...]:
-    """The classes, in order; at least two, each with a tile in each role."""
-    classes = tuple(kept.sort_values("label_number")["label"].unique())
-    wanted = sorted(table["label"].dropna().unique())
-    if len(wanted) < 2:
-        raise UserError(f"The source has one class ({', '.join(wanted)}); two or more are wanted.")
-    counts = kept.groupby(["label", "role"]).size()
-    bare = [f"{label} in {role}" for label in wanted for role in ROLES if counts.get((label, role), 0) == 0]
-    if bare:
-        raise UserError(
-            f"There is no tile of {', '.join(bare)}. Every class needs tiles in train, val, test and control: "
-            f"give it groups with these roles, or leave the class out. Set aside: {_reasons(table)}."
-        )
-    return classes
-
-
-def _shards(kept: pd.DataFrame, classes: tuple[str, ...]) -> Iterator[images.Encoded]:
-    """The tiles in their final order, a shard at a time, fetched from where the decoded chunks lie."""
-    for start in range(0, len(kept), images.ROWS_PER_SHARD):
-        shard = kept.iloc[start : start + images.ROWS_PER_SHARD].reset_index(drop=True)
-        png_n = np.empty(len(shard), dtype=object)
-        for path, part in shard.groupby("path"):
-            cells = decoding.read_chunk(Path(str(path)))["png"].take(pa.array(part["place"].to_numpy(np.int64)))
-            png_n[part.index] = cells.to_pylist()
-        columns: dict[str, npt.NDArray[Any] | list[str]] = {
-            "label": shard["label_number"].to_numpy(np.int64),
-            "tile_id": shard["tile_id"].tolist(),
-            "group": shard["number"].to_numpy(np.int64),
-            "role": shard["role"].tolist(),
-        }
-        yield images.Encoded(png_n.tolist(), pd.DataFrame(columns), classes)
-
-
-def _facts(table: pd.DataFrame, kept: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What later stages and people want to know of the tiles; numbers and class names only."""
-    parts = {role: kept[kept["role"] == role] for role in ROLES}
-    aside = table["reason"].dropna().value_counts()
-    return {
-        "classes": list(classes),
-        "counts": {role: {c: int((part["label"] == c).sum()) for c in classes} for role, part in parts.items()},
-        "groups": {
-            role: {c: int(part.loc[part["label"] == c, "group"].nunique()) for c in classes}
-            for role, part in parts.items()
-        },
-        "size_px": int(kept["width"].iloc[0]),
-        "colour": "grey" if bool(kept["grey"].astype(bool).all()) else "rgb",
-        "copies": int(kept["tile_id"].duplicated().sum()),
-        "set_aside": {str(reason): int(count) for reason, count in sorted(aside.items())},
-    }

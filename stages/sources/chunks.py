@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 
 from stages.sources.table import Kind, Source
 
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
+"""Formats that hold pictures and run nothing (Pillow would hand PostScript to another program)."""
+
 
 class Chunk(NamedTuple):
     """Some images that lie together."""

@@ -7,11 +7,14 @@ from stages.contracts import UserError
 from stages.sources.folders import METADATA, Unlisted, image_files, open_folder, open_imagefolder
 from stages.sources.medmnist import open_medmnist
 from stages.sources.parquet import open_parquet
+from stages.sources.slide_files import holds_slides
 from stages.sources.table import Columns, Source
 
-Format = Literal["auto", "parquet", "medmnist", "imagefolder", "folder"]
+Format = Literal["auto", "parquet", "medmnist", "imagefolder", "folder", "slides"]
 ZIP = b"PK"
 """How a zip file begins; an npz is one."""
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How a TIFF begins, small or big; a single slide is one."""
 
 
 def open_source(
@@ -37,10 +40,7 @@ def open_source(
     Raises:
         UserError: nothing there, a column or a file is missing, files are not in the table or twice.
     """
-    for given in (path, table):
-        if given is not None and not given.exists():
-            raise UserError(f"There is nothing at {given}. Mend the path in the recipe, or give it with --set.")
-    kind = _kind(path, table) if kind == "auto" else kind
+    kind = kind_of(path, kind, table)
     if kind == "parquet":
         return open_parquet(path, columns)
     if kind == "medmnist":
@@ -52,11 +52,23 @@ def open_source(
     return open_imagefolder(path, columns, unlisted)
 
 
-def _kind(path: Path, table: Path | None) -> Format:
-    """What a source looks like: by its content, as its name is no part of what the seal vouches for."""
+def kind_of(path: Path, kind: Format, table: Path | None) -> Format:
+    """What a source is; "auto" looks at its content, as its name is no part of what the seal vouches for.
+
+    Raises:
+        UserError: there is nothing.
+    """
+    for given in (path, table):
+        if given is not None and not given.exists():
+            raise UserError(f"There is nothing at {given}. Mend the path in the recipe, or give it with --set.")
+    if kind != "auto":
+        return kind
     if path.is_file():
         with path.open("rb") as file:
-            return "medmnist" if file.read(len(ZIP)) == ZIP else "parquet"
+            head = file.read(4)
+        return "medmnist" if head.startswith(ZIP) else "slides" if head in TIFF else "parquet"
+    if holds_slides(path):
+        return "slides"
     if table is not None:
         return "folder"
     has_parquet = any(p.name not in METADATA for p in path.rglob("*.parquet"))

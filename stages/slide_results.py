@@ -1,0 +1,153 @@
+"""What the tiles stage tells of whole slides: where every tile lies, pictures to check, and tiles without a class.
+
+Slides are named by keyed hashes alone. None of this is read by a later stage but the image set `unlabelled`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stages import images, progress, slide_tiling, store, tile_order
+from stages.contracts import Engine
+from stages.hashing import keyed
+from stages.slide_previews import preview
+from stages.slide_settings import SlidesSettings
+from stages.slide_survey import DARK, LITTLE, PEN
+from stages.slide_tiling import BLURRED, Surveyed
+
+NO_CLASS, OVER_CAP = "no class", "over the cap"
+DAMAGED_SLIDE = "of a damaged slide"
+EXPECTED = (PEN, LITTLE, DARK, BLURRED, NO_CLASS, OVER_CAP, DAMAGED_SLIDE)
+"""Reasons so common that `coordinates.parquet` and the previews tell them, and not the list of what was set aside."""
+UNLABELLED = "unlabelled"
+"""The image set, and its only class."""
+
+
+class Drawn(NamedTuple):
+    """A preview to be drawn: a piece of work for any process."""
+
+    thumbnail: Path
+    per_pixel: float
+    tiles: pd.DataFrame
+    classes: tuple[str, ...]
+    side0_px: int
+    longest_px: int
+    to: Path
+
+
+def write(
+    out: Path,
+    key: bytes,
+    settings: SlidesSettings,
+    engine: Engine,
+    slides: Surveyed,
+    tiles: pd.DataFrame,
+    kept: pd.DataFrame,
+    classes: tuple[str, ...],
+) -> dict[str, Any]:
+    """Write `coordinates.parquet`, `previews/` and, where there are any, `unlabelled/` into `out`.
+
+    Args:
+        out: the result's folder.
+        key: the root's.
+        settings: how the slides were cut.
+        engine: where previews are drawn.
+        slides: what is known of each slide.
+        tiles: all tiles with tissue, those without a class among them, with the reasons of the rejected.
+        kept: the tiles of the image set.
+        classes: their classes, in order.
+
+    Returns:
+        facts: numbers only.
+    """
+    tiles = _told(tiles, kept, settings)
+    ids = [keyed(key, "slide", str(name)) for name in slides.slides["name"]]
+    coordinates = _coordinates(tiles, slides, ids)
+    coordinates.to_parquet(out / "coordinates.parquet", index=False)
+    (out / "previews").mkdir()
+    drawn = _previews(out, settings, slides, tiles, ids, classes)
+    for _ in progress.track(engine.map(draw, drawn), "previews", total=len(drawn), unit="slide"):
+        pass
+    bare = tiles[tiles["reason"].isna() & tiles["label"].isna()]
+    if len(bare):
+        _write_unlabelled(out / UNLABELLED, bare, kept)
+    told = slide_tiling.counts(slides, tiles) | {"patients": int(kept["group"].nunique())}
+    return {"slides": told, "mpp": settings.mpp}
+
+
+def _told(tiles: pd.DataFrame, kept: pd.DataFrame, settings: SlidesSettings) -> pd.DataFrame:
+    """The tiles with their final role and, where they are used for nothing, the reason.
+
+    Tiles without a class are used if their patient is learned from; who has no tile with a class is, as nothing else
+    will be made of that patient.
+    """
+    role_of = kept.drop_duplicates("group").set_index("group")["role"]
+    bare = tiles["label"].isna()
+    role = tiles["group"].map(role_of).where(~bare | tiles["group"].isin(role_of.index), "train")
+    tiles = tiles.assign(role=role.astype(object))
+    good = tiles["reason"].isna()
+    unused = bare & ((tiles["role"] != "train") | (settings.unlabelled == "leave_out"))
+    unused |= bare & tiles["tile_id"].isin(kept["tile_id"])
+    tiles.loc[good & unused, "reason"] = NO_CLASS
+    tiles.loc[good & ~bare & ~tiles["row"].isin(kept["row"]), "reason"] = OVER_CAP
+    tiles.loc[tiles["reason"].notna(), "role"] = None
+    return tiles
+
+
+def _coordinates(tiles: pd.DataFrame, slides: Surveyed, ids: Sequence[str]) -> pd.DataFrame:
+    """Where every tile with tissue lies, and what became of it."""
+    told = slides.slides.loc[tiles["slide"], "told"]
+    columns = {
+        "slide": [ids[int(row)] for row in tiles["slide"]],
+        "x_px": tiles["x"].to_numpy(np.int64),
+        "y_px": tiles["y"].to_numpy(np.int64),
+        "side_px": [one["plan"]["side0_px"] for one in told],
+        "mpp": [one["plan"]["mpp"] for one in told],
+        "tissue": tiles["tissue"].to_numpy(np.float64).round(4),
+        **{name: tiles[name].to_numpy() for name in ("label", "role", "tile_id", "reason")},
+    }
+    frame = pd.DataFrame(columns).astype(dict.fromkeys(("label", "role", "tile_id", "reason"), object))
+    return frame.sort_values(["slide", "y_px", "x_px"], ignore_index=True)
+
+
+def _previews(
+    out: Path,
+    settings: SlidesSettings,
+    slides: Surveyed,
+    tiles: pd.DataFrame,
+    ids: Sequence[str],
+    classes: tuple[str, ...],
+) -> list[Drawn]:
+    """A preview of each slide that could be surveyed, also where no tile of it is taken."""
+    found = []
+    for row in slides.slides.index[slides.slides["told"].map(bool)]:
+        told = slides.slides.at[row, "told"]
+        part = tiles.loc[tiles["slide"] == row, ["x", "y", "label", "reason"]]
+        part = part.assign(x=part["x"] - told["origin"][0], y=part["y"] - told["origin"][1])
+        thumbnail = slide_tiling.thumbnail_path(store.work_folder(out), row)
+        to = out / "previews" / f"{ids[row]}.png"
+        side0, longest = told["plan"]["side0_px"], settings.preview_px
+        found.append(Drawn(thumbnail, told["per_pixel"], part, classes, side0, longest, to))
+    return found
+
+
+def draw(one: Drawn) -> None:
+    """Draw and write one preview."""
+    thumbnail_hwc = images.pixels(one.thumbnail.read_bytes())
+    drawn = preview(thumbnail_hwc, one.per_pixel, one.tiles, one.classes, one.side0_px, one.longest_px)
+    store.write_bytes(one.to, images.png(drawn, level=6))
+
+
+def _write_unlabelled(folder: Path, bare: pd.DataFrame, kept: pd.DataFrame) -> None:
+    """Tiles without a class as an image set of one class; patients keep their numbers, new ones follow."""
+    bare = bare.sort_values(["group", "tile_id"])
+    numbers = kept.drop_duplicates("group").set_index("group")["number"]
+    first = bare.groupby("group")["tile_id"].agg(tuple).sort_values(kind="stable")
+    new = [group for group in first.index if group not in numbers.index]
+    after = int(numbers.max()) + 1
+    numbers = pd.concat([numbers, pd.Series(range(after, after + len(new)), index=new, dtype=np.int64)])
+    bare = bare.assign(number=bare["group"].map(numbers), label_number=0).sort_values(["number", "tile_id"])
+    images.write_encoded(folder, tile_order.shards(bare.reset_index(drop=True), (UNLABELLED,)))

@@ -1,0 +1,227 @@
+"""Whole slides -> tiles: every slide is surveyed, then regions are read, judged and encoded in chunks over the engine.
+
+What is finished is kept slide by slide and chunk by chunk, so a stop loses at most one piece of work; a slide that
+cannot be read is set aside whole and the rest goes on. Shapes: n tiles, h and w pixels, c = 3 channels.
+"""
+
+import functools
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+
+from stages import compute, decoding, images, progress, store
+from stages.contracts import Engine, Interrupted, UserError
+from stages.slide_settings import SlidesSettings
+from stages.slide_survey import COLUMNS, UNKNOWN_MPP, Asked, Survey, survey
+from stages.slides.grid import Plan
+from stages.slides.quality import sharpness
+from stages.sources import slide_reading
+from stages.sources.slide_reading import Unreadable
+from stages.sources.table import some
+
+BLURRED = "blurred"
+DAMAGED = "unreadable region"
+
+
+class Regions(NamedTuple):
+    """Tiles of one slide to be read: a piece of work for any process."""
+
+    path: Path
+    plan: Plan
+    places: tuple[tuple[int, int], ...]
+    """x and y of each tile at level 0."""
+    tile_px: int
+    least_sharpness: float | None
+
+
+class Surveyed(NamedTuple):
+    """All slides, looked at."""
+
+    slides: pd.DataFrame
+    """A row per slide: name, path, label, group, role, site, reason and what `Survey.told` tells, in `told`."""
+    tiles: pd.DataFrame
+    """A row per tile that has tissue: slide (row of `slides`), x, y, tissue, pen, dark, label, reason, name, group,
+    role, site, row."""
+
+
+def surveyed(slides: pd.DataFrame, settings: SlidesSettings, work: Path, engine: Engine) -> Surveyed:
+    """Survey every slide; what is known from before a stop is not looked at again.
+
+    Args:
+        slides: of `slide_files.open_slides`.
+        settings: how they are cut.
+        work: kept until the stage is done; thumbnails stay there for the previews.
+        engine: where slides are looked at, each a piece of work.
+
+    Raises:
+        UserError: a slide does not tell its micrometres per pixel.
+        Interrupted: asked to stop; what was found is kept.
+    """
+    here = slides.index[slides["reason"].isna()]
+    waiting = [row for row in here if not _told_path(work, row).exists()]
+    asked = [_asked(slides.loc[row], settings) for row in waiting]
+    found = engine.map(functools.partial(survey, settings=settings), asked)
+    tracked = progress.track(found, "slides", total=len(here), done=len(here) - len(waiting), unit="slide")
+    for row, result in zip(waiting, tracked, strict=True):
+        _keep(work, row, result)
+        if compute.stop_asked() and row != waiting[-1]:
+            raise Interrupted(f"tiles stopped after surveying {row + 1} of {len(slides)} slides; run again to continue")
+    slides = slides.assign(told=None)
+    tables = []
+    for row in here:
+        kept = store.read_json(_told_path(work, row))
+        slides.at[row, "told"] = kept["told"]
+        slides.at[row, "reason"] = kept["refused"]
+        tables.append(pd.read_parquet(_told_path(work, row).with_suffix(".parquet")).assign(slide=row))
+    _refuse_unknown_mpp(slides)
+    tiles = pd.concat([table for table in tables if len(table)] or [pd.DataFrame(columns=[*COLUMNS, "slide"])])
+    return Surveyed(slides, _of_slides(tiles.reset_index(drop=True), slides, settings))
+
+
+def _asked(slide: "pd.Series[Any]", settings: SlidesSettings) -> Asked:
+    try:
+        mpp = settings.mpp_override if slide["mpp"] is None else float(slide["mpp"])
+    except ValueError:
+        raise UserError(f"The table's mpp of {slide['name']} is {slide['mpp']!r}, which is no number.") from None
+    return Asked(slide["path"], mpp, slide["regions"], slide["label"])
+
+
+def _told_path(work: Path, row: int) -> Path:
+    return work / f"slide-{row:05d}.json"
+
+
+def thumbnail_path(work: Path, row: int) -> Path:
+    """Where the thumbnail of a surveyed slide lies."""
+    return work / f"slide-{row:05d}.png"
+
+
+def _keep(work: Path, row: int, found: Survey) -> None:
+    """Write a survey; its JSON last, which says that it is whole."""
+    path = _told_path(work, row)
+    buffer = io.BytesIO()
+    found.table.astype({"label": object, "reason": object}).to_parquet(buffer, index=False)
+    store.write_bytes(path.with_suffix(".parquet"), buffer.getvalue())
+    store.write_bytes(thumbnail_path(work, row), images.png(found.thumbnail_hwc))
+    store.write_json(path, {"refused": found.refused, "told": found.told})
+
+
+def _refuse_unknown_mpp(slides: pd.DataFrame) -> None:
+    names = slides.loc[slides["reason"] == UNKNOWN_MPP, "name"].tolist()
+    if names:
+        raise UserError(
+            f"{len(names)} slides do not say how many micrometres a pixel is: {some(names)}. Nothing is assumed: give "
+            "tiles.slides.mpp_override (one value for all), or a column mpp in tiles.table (0.25 is about 40×, 0.5 20×)."
+        )
+
+
+def _of_slides(tiles: pd.DataFrame, slides: pd.DataFrame, settings: SlidesSettings) -> pd.DataFrame:
+    """The tiles with what is known of their slides, and the caps applied; numbered in `row`."""
+    of = slides.loc[tiles["slide"]].reset_index(drop=True)
+    place = [f"{name} at {x}, {y}" for name, x, y in zip(of["name"], tiles["x"], tiles["y"], strict=True)]
+    tiles = tiles.assign(name=place, group=of["group"], role=of["role"], site=of["site"])
+    tiles = tiles.astype({"label": object, "reason": object})
+    tiles["label"] = tiles["label"].where(tiles["label"].notna(), None)
+    tiles["reason"] = tiles["reason"].where(tiles["reason"].notna(), None)
+    if settings.pseudo_patients is not None and len(tiles):
+        tiles["group"] = _pieces(tiles, of["told"], settings.pseudo_patients)
+    if settings.max_per_slide is not None:
+        tiles = _capped(tiles, settings.max_per_slide)
+    return tiles.assign(row=np.arange(len(tiles)))
+
+
+def _pieces(tiles: pd.DataFrame, told: "pd.Series[Any]", cut: tuple[int, int]) -> list[str]:
+    """Pseudo-patients: which piece of its slide each tile's middle lies in."""
+    found = []
+    for group, x, y, facts in zip(tiles["group"], tiles["x"], tiles["y"], told, strict=True):
+        half = facts["plan"]["side0_px"] / 2
+        across, down = (
+            min(int((start + half - origin) / size * parts), parts - 1)
+            for start, origin, size, parts in zip(
+                (x, y), facts["origin"], facts["size"], (cut[1], cut[0]), strict=True
+            )
+        )
+        found.append(f"{group} piece {down},{across}")
+    return found
+
+
+def _capped(tiles: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many good tiles of each class of each slide; the others are not read."""
+    draw = [hashlib.sha256(f"{x},{y}".encode()).hexdigest() for x, y in zip(tiles["x"], tiles["y"], strict=True)]
+    good = tiles["reason"].isna()
+    order = tiles.assign(draw=draw, class_=tiles["label"].fillna(""))[good].sort_values("draw")
+    rank = order.groupby(["slide", "class_"]).cumcount()
+    return tiles.drop(index=rank.index[rank >= most]).reset_index(drop=True)
+
+
+def pieces(found: Surveyed, settings: SlidesSettings, size: int) -> list[tuple[npt.NDArray[np.int64], Regions]]:
+    """The tiles to be read, `size` or fewer of one slide in a piece, with their rows."""
+    cut = []
+    good = found.tiles[found.tiles["reason"].isna()]
+    for slide, part in good.groupby("slide", sort=True):
+        path, told = found.slides.at[slide, "path"], found.slides.at[slide, "told"]
+        for start in range(0, len(part), size):
+            some_of = part.iloc[start : start + size]
+            places = tuple(zip(some_of["x"].astype(int), some_of["y"].astype(int), strict=True))
+            work = Regions(path, Plan(**told["plan"]), places, settings.tile_px, settings.least_sharpness)
+            cut.append((some_of["row"].to_numpy(np.int64), work))
+    return cut
+
+
+def read_regions(regions: Regions) -> dict[str, list[Any]]:
+    """Read, resample, judge and encode: the columns of `decoding.DECODED` but `row`, an entry for each place."""
+    columns: dict[str, list[Any]] = {name: [] for name in decoding.DECODED.names if name != "row"}
+    for values in map(functools.partial(_tile, regions), regions.places):
+        for name, column in columns.items():
+            column.append(values.get(name))
+    return columns
+
+
+def _tile(regions: Regions, place: tuple[int, int]) -> dict[str, Any]:
+    plan, side = regions.plan, regions.tile_px
+    try:
+        pixels_hwc = slide_reading.region(regions.path, *place, plan.level, plan.read_px, plan.read_px)
+    except Unreadable:
+        return {"reason": DAMAGED}
+    if plan.read_px != side:
+        method = Image.Resampling.BOX if side < plan.read_px else Image.Resampling.BICUBIC
+        pixels_hwc = np.asarray(Image.fromarray(pixels_hwc).resize((side, side), method))
+    if regions.least_sharpness is not None and sharpness(pixels_hwc) < regions.least_sharpness:
+        return {"reason": BLURRED}
+    found: dict[str, Any] = {"tile_id": images.tile_id(pixels_hwc), "png": images.png(pixels_hwc)}
+    return found | {"width": side, "height": side, "grey": bool((pixels_hwc == pixels_hwc[..., :1]).all())}
+
+
+def set_damaged_aside(found: Surveyed, tiles: pd.DataFrame) -> None:
+    """A slide with a region that cannot be read is not to be trusted: all its tiles are set aside, and it is named."""
+    for slide in tiles.loc[tiles["reason"] == DAMAGED, "slide"].unique():
+        found.slides.at[slide, "reason"] = "damaged"
+        tiles.loc[tiles["slide"] == slide, "reason"] = "of a damaged slide"
+
+
+def counts(found: Surveyed, tiles: pd.DataFrame) -> dict[str, Any]:
+    """Numbers for the facts; no name among them."""
+    good = found.slides[found.slides["reason"].isna()]
+    told = list(good["told"])
+    mpps = [one["plan"]["mpp"] for one in told]
+    return {
+        "slides": len(good),
+        "slides_set_aside": {str(r): int(n) for r, n in found.slides["reason"].dropna().value_counts().items()},
+        "positions": sum(one["positions"] for one in told),
+        "background": sum(one["background"] for one in told),
+        "rejected": {str(r): int(n) for r, n in tiles["reason"].dropna().value_counts().items()},
+        "unlabelled": int((tiles["reason"].isna() & tiles["label"].isna()).sum()),
+        "effective_mpp": [min(mpps, default=None), max(mpps, default=None)],
+    }
+
+
+def rows_of(tiles: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
+    """The tiles of each slide."""
+    for slide, part in tiles.groupby("slide", sort=True):
+        yield int(str(slide)), part
