@@ -209,16 +209,23 @@ def inspect(
     role_column: Annotated[str | None, typer.Option(help="Column with the roles, if not `role`.")] = None,
     table: Annotated[Path | None, typer.Option(help="CSV of a folder's images: file, label, group.")] = None,
     medmnist: Annotated[str | None, typer.Option(help="The set of MedMNIST that an npz is, e.g. bloodmnist.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side to which tiles are resized, in pixels.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side to which tiles are resized, or of tiles cut from slides, in pixels.")
+    ] = None,
+    mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel of tiles cut from slides.")] = None,
+    previews: Annotated[Path | None, typer.Option(help="Folder to draw a preview of each slide in.")] = None,
     fast: Annotated[bool, typer.Option(help="Do not look for near-duplicates, which takes the longest.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")] = False,
 ) -> None:
-    """Look at DATA before anything is trained: what is in it, duplicates, groups, roles, how far colour alone goes."""
+    """Look at DATA before anything is trained: what is in it, duplicates, groups, roles, how far colour alone goes.
+
+    Of whole slides (a slide, or a folder of them): what they hold, what they hide, and what would be taken.
+    """
     import json
     import tempfile
 
     from pipeline import engine as engines
-    from pipeline import inspection, inspection_text
+    from pipeline import inspection, inspection_slides, inspection_text
 
     words = {"label_column": label_column, "role_column": role_column, "table": table, "medmnist": medmnist}
     given: dict[str, object] = {name: value for name, value in words.items() if value is not None}
@@ -226,7 +233,11 @@ def inspect(
         given["size_px"] = size
     if group_column is not None:
         given["group_column"] = group_column or None
-    settings, guess = inspection.settings_of(data, given)
+    settings, guess = inspection.settings_of(data, given, {"mpp": mpp, "tile_px": size})
+    if inspection.of_slides(settings):
+        seen = inspection_slides.inspect(settings, engines.make("threads", engines.cores()), previews)
+        print(json.dumps(seen, indent=1, ensure_ascii=False) if json_ else inspection_slides.page(seen), end="")
+        return
     with tempfile.TemporaryDirectory(prefix="histodistill-") as scratch:
         at_work = engines.make("threads", engines.cores())
         found = inspection.inspect(settings, guess, at_work, Path(scratch), near=not fast)

@@ -30,12 +30,13 @@ from stages.tiles import TilesSettings
 CHUNK_TILES = 256
 
 
-def settings_of(data: str, given: dict[str, Any]) -> tuple[TilesSettings, bool]:
+def settings_of(data: str, given: dict[str, Any], slides: dict[str, Any] | None = None) -> tuple[TilesSettings, bool]:
     """The settings of the tiles stage that DATA means, and whether groups may be guessed to be absent.
 
     Args:
         data: a recipe (.yaml), or what `tiles.source` takes.
         given: settings from the command line; they win.
+        slides: settings of `tiles.slides` from the command line; they win where they are not None.
 
     Raises:
         UserError: a setting is out of its bounds, or the recipe cannot be read.
@@ -49,10 +50,17 @@ def settings_of(data: str, given: dict[str, Any]) -> tuple[TilesSettings, bool]:
         raw, guess = tiles.model_dump(), False
     else:
         raw, guess = {"source": data if SCHEME in data else str(Path(data).expanduser())}, "group_column" not in given
+    cut = {name: value for name, value in (slides or {}).items() if value is not None}
     try:
-        return TilesSettings.model_validate(raw | given), guess
+        return TilesSettings.model_validate(raw | given | {"slides": raw.get("slides", {}) | cut}), guess
     except ValidationError as error:
         raise UserError(f"{data} cannot be inspected so:\n" + "\n".join(config.faults(error))) from error
+
+
+def of_slides(settings: TilesSettings) -> bool:
+    """Whether the source is whole slides, to be looked at by `inspection_slides`."""
+    source = settings.source
+    return isinstance(source, Path) and opening.kind_of(source, settings.format, settings.table) == "slides"
 
 
 def inspect(settings: TilesSettings, guess: bool, engine: Engine, scratch: Path, near: bool = True) -> dict[str, Any]:
@@ -159,7 +167,7 @@ def look(chunk: Chunk, wanted: Wanted) -> list[dict[str, Any]]:
         else:
             height, width = pixels_hwc.shape[:2]
             one |= {"size": f"{width}×{height}", "tile_id": images.tile_id(pixels_hwc)}
-            one["grey"] = bool((pixels_hwc == pixels_hwc[..., :1]).all())
+            one["grey"] = images.is_grey(pixels_hwc)
             one |= {"colour": colour_features(pixels_hwc[None])[0], "stain": stain(pixels_hwc[None])[0]}
         seen.append(one)
     return seen

@@ -161,7 +161,7 @@ def decode_chunk(chunk: Chunk, wanted: Wanted) -> dict[str, list[Any]]:
         else:
             values |= {"tile_id": images.tile_id(pixels_hwc), "png": images.png(pixels_hwc)}
             values |= {"height": pixels_hwc.shape[0], "width": pixels_hwc.shape[1]}
-            values["grey"] = bool((pixels_hwc == pixels_hwc[..., :1]).all())
+            values["grey"] = images.is_grey(pixels_hwc)
         for name, column in columns.items():
             column.append(values.get(name))
     return columns

@@ -91,6 +91,12 @@ def pixels(content: bytes) -> Pixels:
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
+def is_grey(pixels_hwc: Pixels) -> bool:
+    """Whether the three channels are equal everywhere; a few pixels mostly tell that they are not."""
+    few_hwc = pixels_hwc[::8, ::8]
+    return bool((few_hwc == few_hwc[..., :1]).all() and (pixels_hwc == pixels_hwc[..., :1]).all())
+
+
 def write(folder: Path, images: ImageSet) -> None:
     """Write an image set; equal sets give equal bytes."""
     write_chunks(

@@ -23,7 +23,7 @@ CLASS_COLOURS: tuple[Colour, ...] = (
     (240, 228, 66),
 )
 """Okabe and Ito's palette, without black and the red that rejected tiles have."""
-UNLABELLED: Colour = (255, 255, 255)
+UNLABELLED: Colour = (70, 70, 70)
 REASON_COLOURS: Mapping[str, Colour] = {
     PEN: (120, 0, 200),
     DARK: (90, 60, 30),
@@ -31,6 +31,8 @@ REASON_COLOURS: Mapping[str, Colour] = {
     LITTLE: (170, 170, 170),
 }
 OTHER: Colour = (255, 0, 0)
+TINT = 70
+"""Opacity of a class's colour over its tiles, of 255."""
 LEGEND_PX, LINE_PX, MARGIN_PX = 250, 22, 10
 LETTERS = 34
 """A line of the legend holds so many."""
@@ -90,7 +92,8 @@ def _draw_tile(draw: ImageDraw.ImageDraw, mark: Mark, x: float, y: float, side: 
     if box[2] <= box[0] or box[3] <= box[1]:
         draw.point(box[:2], fill=(*mark.colour, 255))
     elif mark.taken:
-        draw.rectangle(box, fill=(*mark.colour, 70), outline=(*mark.colour, 255))
+        tint = 0 if mark.colour == UNLABELLED else TINT
+        draw.rectangle(box, fill=(*mark.colour, tint), outline=(*mark.colour, 255))
     else:
         draw.rectangle(box, outline=(*mark.colour, 200))
         draw.line(box, fill=(*mark.colour, 200))

@@ -73,6 +73,7 @@ def survey(asked: Asked, settings: SlidesSettings) -> Survey:
         return Survey(str(reason), {}, empty, np.zeros((1, 1, 3), np.uint8))
     ends = [start + size for start, size in zip(facts.origin, (facts.width, facts.height), strict=True)]
     places_n2 = grid.positions(ends[0], ends[1], plan, facts.origin)
+    within_n2 = places_n2 - np.asarray(facts.origin)  # QuPath, too, counts from the corner of what was scanned
     mask_mpp = Mpp(mpp0 * scale)
     mask_hw = tissue.tissue_mask(thumbnail_hwc, mask_mpp, settings.tissue)
     seen = {
@@ -80,12 +81,11 @@ def survey(asked: Asked, settings: SlidesSettings) -> Survey:
         "pen": quality.pen_mask(thumbnail_hwc),
         "dark": quality.dark_mask(thumbnail_hwc, mask_mpp) & mask_hw,
     }
-    within_n2 = places_n2 - np.asarray(facts.origin)
     shares = {name: tissue.fractions(mask, scale, within_n2, plan.side0_px) for name, mask in seen.items()}
     table = pd.DataFrame({"x": places_n2[:, 0], "y": places_n2[:, 1], **shares})
     table["label"] = pd.Series([asked.label] * len(table), dtype=object)
     if regions is not None:
-        found = annotations.labels_of(regions, places_n2, plan.side0_px, settings.least_annotated)
+        found = annotations.labels_of(regions, within_n2, plan.side0_px, settings.least_annotated)
         table["label"] = pd.Series(found, dtype=object)
     judged = _judged(table, settings)
     smaller = max(1, max(thumbnail_hwc.shape) // settings.preview_px)

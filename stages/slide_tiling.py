@@ -66,7 +66,7 @@ def surveyed(slides: pd.DataFrame, settings: SlidesSettings, work: Path, engine:
     """
     here = slides.index[slides["reason"].isna()]
     waiting = [row for row in here if not _told_path(work, row).exists()]
-    asked = [_asked(slides.loc[row], settings) for row in waiting]
+    asked = [asked_of(slides.loc[row], settings) for row in waiting]
     found = engine.map(functools.partial(survey, settings=settings), asked)
     tracked = progress.track(found, "slides", total=len(here), done=len(here) - len(waiting), unit="slide")
     for row, result in zip(waiting, tracked, strict=True):
@@ -85,7 +85,12 @@ def surveyed(slides: pd.DataFrame, settings: SlidesSettings, work: Path, engine:
     return Surveyed(slides, _of_slides(tiles.reset_index(drop=True), slides, settings))
 
 
-def _asked(slide: "pd.Series[Any]", settings: SlidesSettings) -> Asked:
+def asked_of(slide: "pd.Series[Any]", settings: SlidesSettings) -> Asked:
+    """What is asked of one slide: a row of `slide_files.open_slides`.
+
+    Raises:
+        UserError: its mpp in the table is no number.
+    """
     try:
         mpp = settings.mpp_override if slide["mpp"] is None else float(slide["mpp"])
     except ValueError:
@@ -195,7 +200,7 @@ def _tile(regions: Regions, place: tuple[int, int]) -> dict[str, Any]:
     if regions.least_sharpness is not None and sharpness(pixels_hwc) < regions.least_sharpness:
         return {"reason": BLURRED}
     found: dict[str, Any] = {"tile_id": images.tile_id(pixels_hwc), "png": images.png(pixels_hwc)}
-    return found | {"width": side, "height": side, "grey": bool((pixels_hwc == pixels_hwc[..., :1]).all())}
+    return found | {"width": side, "height": side, "grey": images.is_grey(pixels_hwc)}
 
 
 def set_damaged_aside(found: Surveyed, tiles: pd.DataFrame) -> None:

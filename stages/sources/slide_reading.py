@@ -95,8 +95,7 @@ def region(path: Path, x: int, y: int, level: int, width: int, height: int) -> P
 
 def on_white(rgba: Image.Image) -> Pixels:
     """RGB; what is transparent was not scanned and shows white."""
-    lowest = rgba.getextrema()[3][0]  # type: ignore[index]
-    if lowest == 255:
+    if rgba.getchannel("A").getextrema() == (255, 255):
         return np.asarray(rgba.convert("RGB"))
     return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba).convert("RGB"))
 
@@ -126,6 +125,17 @@ def thumbnail(path: Path, about: float) -> tuple[Pixels, float]:
         band = Image.fromarray(region(path, told.origin[0], start, level, wide, min(rows, high - top)))
         bands.append(np.asarray(band.reduce(factor) if factor > 1 else band))
     return np.concatenate(bands), down * factor
+
+
+def hidden(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Every property of a slide, and the names of the pictures beside its levels (label, macro): for people, to see
+    what must not travel. No other function reads them.
+
+    Raises:
+        Unreadable: it is no slide, or damaged.
+    """
+    slide = _slide(path)
+    return dict(slide.properties), sorted(slide.associated_images)
 
 
 def _slide(path: Path) -> Any:
