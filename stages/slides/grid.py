@@ -16,6 +16,7 @@ from stages.slides.units import Mpp, Px, checked, to_microns, to_pixels
 
 Ints = npt.NDArray[np.int64]
 
+NO_OVERLAP = Px(0)
 SAME = 1e-3
 """Levels coarser than wanted by no more than this share count as wanted: scanners round their downsamples."""
 
@@ -40,7 +41,7 @@ def plan(
     downsamples: Sequence[float],
     wanted: Mpp,
     tile_px: Px,
-    overlap_px: Px = Px(0),  # noqa: B008 - a NewType's call is its argument
+    overlap_px: Px = NO_OVERLAP,
     tolerance: float = 0.1,
 ) -> Plan:
     """Choose the level and the whole level-0 pixels for tiles of `tile_px` at `wanted` micrometres per pixel.
