@@ -1,7 +1,8 @@
 """The first stage: tiles with a class, a group and one of four roles, from whatever the user has.
 
 What leaves this stage is pixels, classes, roles and group numbers that carry no name. File names, group names, EXIF
-and comments stay behind; only `quarantine.csv`, which no later stage reads, names the sources of what was set aside.
+and comments stay behind; only `quarantine.csv`, which no later stage reads, names the sources of what was set aside,
+and `groups.parquet` tells the groups by ids that mean nothing without the root's key.
 """
 
 import functools
@@ -16,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages import compute, decoding, dividing, images, progress, store
+from stages import compute, decoding, dividing, images, keyed_groups, progress, store
 from stages.contracts import Engine, Inputs, Interrupted, UserError
 from stages.decoding import Wanted
 from stages.dividing import Fractions, set_aside
@@ -100,6 +101,8 @@ class TilesSettings(Settings):
 def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
     """Read the source, divide it into roles, write `images/`, `facts.json` and `quarantine.csv` into `out`.
 
+    Where the source gives groups, `groups.parquet` tells them by ids under `inputs["key"]`, the file of the root's key.
+
     Raises:
         UserError: the source, its columns, classes or roles are not as they should be; says which and what to do.
         Interrupted: asked to stop; what was decoded is kept.
@@ -113,6 +116,8 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
     kept = _ordered(_capped(settings, table[table["reason"].isna()]))
     classes = _checked_classes(table, kept)
     images.write_encoded(out / "images", _shards(kept, classes))
+    if source.grouped:
+        keyed_groups.write(out, kept, source.table["group"], inputs["key"])
     origin = {"left_out": left_out, "roles": "given" if given else "drawn", "drawn_from_train": list(drawn)}
     facts = _facts(table, kept, classes) | origin | {"grouping": told} | dict(source.facts)
     store.write_json(out / "facts.json", facts)
