@@ -63,6 +63,9 @@ class TilesSettings(Settings):
     """Name of the column with the classes."""
     group_column: str | None = "group"
     """Name of the column with the groups (patient, slide, original). None: there is none; see `grouping`."""
+    site_column: str | None = None
+    """Name of the column with the sites (hospital, laboratory). All groups of a site then play one role, so val and
+    test are tissue of sites that training never saw. None: sites are not heeded."""
     grouping: Rule = "auto"
     """Which tiles must play one role. given: the source's groups. near_duplicates: copies of one original, turned,
     mirrored, cropped, zoomed or recoloured, are sought. stain: near-duplicates, and tiles of a class whose colours are
@@ -157,6 +160,7 @@ def gathered(settings: TilesSettings, out: Path, engine: Engine) -> Gathered:
     table = source.table.assign(reason=None, row=np.arange(len(source.table)))
     set_aside(table, table["label"].isna(), "no label")
     set_aside(table, table["group"].isna(), "no group")
+    dividing.check_sites(table, settings.site_column)
     given, left_out = dividing.given_roles(table, settings.roles, settings.leave_out)
     table = table[~table["role"].isin(settings.leave_out)].copy()
     return Gathered(source, _decoded(settings, source, table, out, engine), given, left_out)
@@ -164,7 +168,12 @@ def gathered(settings: TilesSettings, out: Path, engine: Engine) -> Gathered:
 
 def _columns(settings: TilesSettings) -> Columns:
     return Columns(
-        settings.image_column, settings.file_column, settings.label_column, settings.group_column, settings.role_column
+        settings.image_column,
+        settings.file_column,
+        settings.label_column,
+        settings.group_column,
+        settings.role_column,
+        settings.site_column,
     )
 
 
