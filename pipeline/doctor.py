@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline import keys
+
 NEEDED = (
     "torch",
     "torchvision",
@@ -47,6 +49,7 @@ def examine(root: Path) -> Iterator[Line]:
     yield from devices()
     yield memory()
     yield disk(root)
+    yield key(root)
     yield slides()
     yield browser()
 
@@ -104,6 +107,15 @@ def disk(root: Path) -> Line:
     writable = os.access(place, os.W_OK)
     advice = "" if free > 2 and writable else "Give a folder you may write, with 2 GiB or more, with --root."
     return Line("disk", f"{free:.1f} GiB free for {root}", free > 2 and writable, advice)
+
+
+def key(root: Path) -> Line:
+    """The key under which patients are told; a run refuses one that others may read."""
+    path = keys.place(root)
+    if keys.open_to_others(root):
+        return Line("key", f"{path} may be read or written by others", False, f"chmod 600 {path}")
+    found = "for its owner alone" if path.exists() else "none yet; the first run makes one"
+    return Line("key", found, True)
 
 
 def slides() -> Line:

@@ -119,6 +119,7 @@ def _opened(settings: TilesSettings, guess: bool, scratch: Path) -> tuple[Source
     kinds = [settings, settings.model_copy(update={"group_column": None})] if guess else [settings]
     for used in kinds:
         columns = Columns(used.image_column, used.file_column, used.label_column, used.group_column, used.role_column)
+        columns = columns._replace(site=used.site_column)
         try:
             source = opening.open_source(path, used.format, used.table, columns, used.unlisted, used.medmnist, scratch)
             return source, used if source.grouped else used.model_copy(update={"group_column": None})
@@ -131,6 +132,7 @@ def _opened(settings: TilesSettings, guess: bool, scratch: Path) -> tuple[Source
 def _given_roles(settings: TilesSettings, table: pd.DataFrame) -> tuple[bool, str | None]:
     """Fill `role`; whether roles are given, and why a run would stop at them."""
     try:
+        dividing.check_sites(table, settings.site_column)
         return dividing.given_roles(table, settings.roles, settings.leave_out)[0], None
     except UserError as error:
         return True, str(error)

@@ -20,8 +20,7 @@ from stages.slide_tiling import asked_of
 from stages.sources import slide_reading
 from stages.sources.slide_files import open_slides
 from stages.sources.slide_reading import Unreadable
-from stages.sources.table import Columns
-from stages.tiles import TilesSettings
+from stages.tiles import TilesSettings, columns_of
 
 IDENTIFYING = re.compile(
     r"date|time|user|operator|filename|file.?name|image.?id|barcode|label|patient|case|accession|comment|description"
@@ -41,14 +40,10 @@ def inspect(settings: TilesSettings, engine: Engine, previews: Path | None) -> d
         UserError: there is no slide, or the table does not fit the slides.
     """
     assert isinstance(settings.source, Path), "an address is brought here first"
-    columns = Columns(
-        settings.image_column, settings.file_column, settings.label_column, settings.group_column, settings.role_column
-    )
     slides, known = open_slides(
         settings.source,
         settings.table,
-        columns,
-        None,
+        columns_of(settings),
         settings.slides.patient_pattern,
         settings.slides.annotations,
         settings.unlisted == "refuse",

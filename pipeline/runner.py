@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from pipeline import seals
+from pipeline import keys, seals
 from pipeline.seals import Seal
 from pipeline.steps import Step, find
 from stages import compute, store, streams
@@ -78,7 +78,8 @@ def look(run: Run, step: Step, sealed: dict[str, Seal], record: dict[str, Any]) 
         return State(step, None, "", None, (f"waits for {', '.join(unready)}",))
     inputs = {role: sealed[node].result for role, node in step.needs.items()}
     seed = streams.derive(run.seed, step.stage)
-    causes = seals.causes(step.stage, step.settings, seed, step.run.__module__, inputs, run.root)
+    secrets = {name: keys.digest(run.root) for name in step.secrets}
+    causes = seals.causes(step.stage, step.settings, seed, step.run.__module__, inputs, run.root, secrets)
     digest = seals.digest_of(causes)
     seal = seals.find(run.root, step.stage, digest)
     if seal is not None:
@@ -102,6 +103,8 @@ def previous(run: Run, step: Step, record: dict[str, Any]) -> Seal | None:
 def go(run: Run, steps: Sequence[Step], engine: Engine, again: frozenset[str] = frozenset()) -> dict[str, Seal]:
     """Bring every step up to date and return the seals by node; nodes in `again` run even when sealed."""
     run.folder.mkdir(parents=True, exist_ok=True)
+    if any(step.secrets for step in steps):
+        keys.ensure(run.root)
     sealed: dict[str, Seal] = {}
     record = run.record()
     with compute.graceful():
@@ -146,6 +149,7 @@ def make(run: Run, step: Step, state: State, sealed: dict[str, Seal], engine: En
         if made is not None and not anew:
             return made
         inputs = {role: sealed[node].folder for role, node in step.needs.items()}
+        inputs |= dict.fromkeys(step.secrets, keys.place(run.root))
         seed = streams.derive(run.seed, step.stage)
         with store.fresh_folder(final) as out:
             step.run(step.settings, inputs, out, seed, engine)
@@ -225,7 +229,7 @@ def acceptable(run: Run, steps: Sequence[Step], node: str) -> bool:
     old = previous(run, step, run.record())
     if state.seal is not None or state.causes is None or old is None:
         return False
-    return all(old.causes[head] == state.causes[head] for head in ("settings", "seed", "inputs"))
+    return all(old.causes.get(head) == state.causes.get(head) for head in ("settings", "seed", "inputs", "secrets"))
 
 
 def duration(seconds: float) -> str:

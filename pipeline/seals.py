@@ -31,7 +31,8 @@ class Seal(NamedTuple):
 
     folder: Path
     causes: dict[str, Any]
-    """stage, settings, seed, code (digest by module), inputs (result digest by role)."""
+    """stage, settings, seed, code (digest by module), inputs (result digest by role), and, where the stage gets the
+    root's key, secrets (its digest)."""
     files: dict[str, dict[str, Any]]
     """SHA-256 and size of every file, by relative name."""
     result: str
@@ -44,7 +45,13 @@ def digest_of(value: Any) -> str:
 
 
 def causes(
-    stage: str, settings: BaseModel, seed: int, module: str, inputs: Mapping[str, str], root: Path
+    stage: str,
+    settings: BaseModel,
+    seed: int,
+    module: str,
+    inputs: Mapping[str, str],
+    root: Path,
+    secrets: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """All that a result depends on, as plain JSON values.
 
@@ -55,6 +62,7 @@ def causes(
         module: where its function lives; the code of every own module it stands on counts.
         inputs: result digest of each input, by role.
         root: where digests of large outside files are remembered.
+        secrets: digest of each secret, by the name the stage knows it by.
     """
     plain = settings.model_dump(mode="json")
     contents = {name: "content " + external_digest(path, root) for name, path in external_paths(settings).items()}
@@ -62,7 +70,8 @@ def causes(
     for dotted, content in contents.items():
         *sections, field = dotted.split(".")
         functools.reduce(dict.__getitem__, sections, plain)[field] = content
-    return {"stage": stage, "settings": plain, "seed": seed, "code": code_of(module), "inputs": dict(inputs)}
+    found = {"stage": stage, "settings": plain, "seed": seed, "code": code_of(module), "inputs": dict(inputs)}
+    return found | ({"secrets": dict(secrets)} if secrets else {})
 
 
 @functools.cache
@@ -254,7 +263,7 @@ def accepted_path(root: Path, stage: str, digest: str) -> Path:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What changed between two sets of causes, one line each, for people."""
     lines = []
-    for head in ("settings", "code", "inputs"):
+    for head in ("settings", "code", "inputs", "secrets"):
         before, after = old.get(head, {}), new.get(head, {})
         for key in sorted(before.keys() | after.keys()):
             if before.get(key) != after.get(key):
@@ -268,4 +277,6 @@ def _difference(head: str, key: str, before: Any, after: Any) -> str:
     if head == "settings":
         short = [str(v) if len(str(v)) < 60 else str(v)[:57] + "..." for v in (before, after)]
         return f"setting {key}: {short[0]} -> {short[1]}"
+    if head == "secrets":
+        return f"the root's {key} is " + ("new" if before is None else "another")
     return f"code of {key} changed" if head == "code" else f"input {key} changed"

@@ -23,6 +23,8 @@ class Step:
     settings: BaseModel
     needs: Mapping[str, str] = field(default_factory=dict)
     """Role -> node: what the stage calls an input, and which node gives it."""
+    secrets: tuple[str, ...] = ()
+    """Inputs under whose names the stage gets the file of the root's key; a seal holds the key's digest alone."""
 
     @property
     def stage(self) -> str:

@@ -20,7 +20,7 @@ from stages import (
 def tell(config: Config) -> list[Step]:
     """The steps of a recipe, every one after those it needs."""
     steps = [
-        Step("tiles", tiles.run, config.tiles),
+        Step("tiles", tiles.run, config.tiles, secrets=("key",)),
         Step("autoencoder", autoencoder.run, config.autoencoder, {"tiles": "tiles"}),
         Step("judge", judge.run, config.judge, {"tiles": "tiles"}),
         Step("denoiser", denoiser.run, config.denoiser, {"tiles": "tiles", "autoencoder": "autoencoder"}),

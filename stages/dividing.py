@@ -1,7 +1,11 @@
 """Who plays which part in a table of tiles: roles that are given, drawn, or lacking; and copies that would leak.
 
 Tables have a row per tile with `name`, `label`, `group`, `role`, `reason` (why it is set aside; None: it is not) and,
-once decoded, `tile_id` (digest of the pixels). They are filled in place.
+where sites are heeded, `site`; once decoded, also `tile_id` (digest of the pixels). They are filled in place.
+
+Where sites are heeded, roles are drawn for whole sites instead of groups: stain tells the site, and the site tells the
+outcome, so a test on sites that training has seen flatters. Howard et al., *The impact of site-specific digital
+histology signatures on deep learning model accuracy and bias*, Nature Communications 12 (2021), 4423.
 """
 
 import logging
@@ -53,6 +57,35 @@ def set_aside_copies(table: pd.DataFrame, column: str, reason: str) -> None:
     good = table[table["reason"].isna()]
     values = good.groupby("tile_id")[column].nunique()
     set_aside(table, table["tile_id"].isin(values.index[values > 1]), reason)
+
+
+def check_sites(table: pd.DataFrame, column: str | None) -> None:
+    """Set aside the tiles without a site, where sites are heeded; every group must lie in one.
+
+    Args:
+        table: the tiles; grouped already, or not yet.
+        column: what the source calls its column of sites; None: sites are not heeded.
+
+    Raises:
+        UserError: the source tells no site, or a group lies in two; says how many do and names the first.
+    """
+    if column is None:
+        return
+    if table["site"].isna().all():
+        raise UserError(
+            f"No tile has a site, though tiles.site_column is {column!r}. Fill that column, or set it to null."
+        )
+    set_aside(table, table["site"].isna(), "no site")
+    good = table[table["reason"].isna()]
+    sites = good.groupby("group")["site"].nunique()
+    torn = sorted(sites.index[sites > 1])
+    if torn:
+        first = good[good["group"] == torn[0]].drop_duplicates("site").head(2)
+        tiles = ", ".join(f"{name} in {site}" for name, site in zip(first["name"], first["site"], strict=True))
+        raise UserError(
+            f"{len(torn)} of {len(sites)} groups lie in two or more sites ({some(torn)}; {tiles}), so that whole sites "
+            "cannot play one role. Mend the sites, or set tiles.site_column to null."
+        )
 
 
 def given_roles(table: pd.DataFrame, roles: Path | None, leave_out: Sequence[str]) -> tuple[bool, int]:
@@ -141,15 +174,16 @@ def divide(table: pd.DataFrame, fractions: Fractions, missing: Missing, seed: in
         the roles that were given but lacking, and were drawn from train.
 
     Raises:
-        UserError: a class has too few groups, or a role is missing that may not be drawn.
+        UserError: a class has too few groups, a role is missing that may not be drawn, or sites are torn.
     """
+    unit = _unit(table, given)
     good = table[table["reason"].isna()]
     lacking = tuple(role for role in ROLES if given and role not in set(good["role"]))
     if not given:
-        role_of = _drawn(good, fractions.model_dump(), seed, "roles")
-        table["role"] = pd.Series([role_of.get(group) for group in table["group"]], index=table.index, dtype=object)
+        role_of = _drawn(good, fractions.model_dump(), seed, "roles", unit)
+        table["role"] = pd.Series([role_of.get(name) for name in table[unit]], index=table.index, dtype=object)
     elif lacking:
-        _draw_missing(table, fractions, missing, seed, lacking)
+        _draw_missing(table, fractions, missing, seed, lacking, unit)
     set_aside_copies(table, "role", "the same picture in two roles")
     good = table[table["reason"].isna()]
     for column in ("group", "tile_id"):
@@ -157,8 +191,28 @@ def divide(table: pd.DataFrame, fractions: Fractions, missing: Missing, seed: in
     return lacking
 
 
+def _unit(table: pd.DataFrame, given: bool) -> str:
+    """What plays a role as a whole: the column of sites where they are heeded, else that of groups.
+
+    Raises:
+        UserError: a group that was found lies in two sites, or a site has two of the given roles.
+    """
+    if "site" not in table or table["site"].isna().all():
+        return "group"
+    check_sites(table, "site")
+    good = table[table["reason"].isna()]
+    if given:
+        try:
+            role_of_groups(good["site"].tolist(), good["role"].tolist())
+        except ValueError as error:
+            raise UserError(
+                f"Sites count as groups (tiles.site_column), and {error} Or set tiles.site_column to null."
+            ) from error
+    return "site"
+
+
 def _draw_missing(
-    table: pd.DataFrame, fractions: Fractions, missing: Missing, seed: int, lacking: Sequence[str]
+    table: pd.DataFrame, fractions: Fractions, missing: Missing, seed: int, lacking: Sequence[str], unit: str
 ) -> None:
     """Give the lacking roles some of the groups of train: of its share and theirs, each gets its own.
 
@@ -178,27 +232,29 @@ def _draw_missing(
         )
     shares = {role: getattr(fractions, role) for role in ("train", *lacking)}
     train = good[good["role"] == "train"]
-    role_of = _drawn(train, shares, seed, "missing_roles")
+    role_of = _drawn(train, shares, seed, "missing_roles", unit)
     among = table["role"] == "train"
-    table.loc[among, "role"] = pd.Series([role_of.get(g, "train") for g in table["group"]], table.index)[among]
+    table.loc[among, "role"] = pd.Series([role_of.get(u, "train") for u in table[unit]], table.index)[among]
     for role in lacking:
-        counts = train[train["group"].map(role_of) == role].groupby("label")["group"].nunique()
+        counts = train[train[unit].map(role_of) == role].groupby("label")[unit].nunique()
         log.info(
-            "the source has no %s: %.1f %% of the groups of train are drawn for it (%s)",
+            "the source has no %s: %.1f %% of the %ss of train are drawn for it (%s)",
             role,
             100 * shares[role] / sum(shares.values()),
+            unit,
             ", ".join(f"{label} {count}" for label, count in counts.items()),
         )
 
 
-def _drawn(good: pd.DataFrame, shares: dict[str, float], seed: int, stream: str) -> dict[str, str]:
-    """group -> role, drawn class by class."""
+def _drawn(good: pd.DataFrame, shares: dict[str, float], seed: int, stream: str, unit: str) -> dict[str, str]:
+    """Group (or site) -> role, stratified by class."""
     try:
         return draw_roles(
             good["label"].tolist(),
-            good["group"].tolist(),
+            good[unit].tolist(),
             shares,
             lambda label: streams.numpy_stream(seed, stream, label),
+            unit,
         )
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -192,7 +192,7 @@ def _unite(
     cluster_of = dict(zip(seen.ids, seen.cluster_u.tolist(), strict=True))
     kinds = [good["label"].tolist()] + ([] if grouped else [good["role"].fillna("").tolist()])
     # Near-duplicates are split before they are united with given groups: a class or role apart is not joined through
-    # a third. A given group is never cut; if it is mixed, dividing says so.
+    # a third. A given group is never cut, though it hold several classes.
     together = pd.factorize(pd.Series(list(zip(good["tile_id"].map(cluster_of), *kinds, strict=True))))[0]
     if grouped:
         together = stain_groups.united(together, pd.factorize(good["group"])[0])

@@ -45,10 +45,9 @@ def write(
     engine: Engine,
     slides: Surveyed,
     tiles: pd.DataFrame,
-    kept: pd.DataFrame,
     classes: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Write `coordinates.parquet`, `previews/` and, where there are any, `unlabelled/` into `out`.
+    """Write `coordinates.parquet` and `previews/` into `out`.
 
     Args:
         out: the result's folder.
@@ -56,14 +55,12 @@ def write(
         settings: how the slides were cut.
         engine: where previews are drawn.
         slides: what is known of each slide.
-        tiles: all tiles with tissue, those without a class among them, with the reasons of the rejected.
-        kept: the tiles of the image set.
-        classes: their classes, in order.
+        tiles: what `settled` gave.
+        classes: all classes, in order.
 
     Returns:
         facts: numbers only.
     """
-    tiles = _told(tiles, kept, settings)
     ids = [keyed(key, "slide", str(name)) for name in slides.slides["name"]]
     coordinates = _coordinates(tiles, slides, ids)
     coordinates.to_parquet(out / "coordinates.parquet", index=False)
@@ -71,18 +68,20 @@ def write(
     drawn = _previews(out, settings, slides, tiles, ids, classes)
     for _ in progress.track(engine.map(draw, drawn), "previews", total=len(drawn), unit="slide"):
         pass
-    bare = tiles[tiles["reason"].isna() & tiles["label"].isna()]
-    if len(bare):
-        _write_unlabelled(out / UNLABELLED, bare, kept)
-    told = slide_tiling.counts(slides, tiles) | {"patients": int(kept["group"].nunique())}
+    told = slide_tiling.counts(slides, tiles)
     return {"slides": told, "mpp": settings.mpp}
 
 
-def _told(tiles: pd.DataFrame, kept: pd.DataFrame, settings: SlidesSettings) -> pd.DataFrame:
+def settled(tiles: pd.DataFrame, kept: pd.DataFrame, settings: SlidesSettings) -> pd.DataFrame:
     """The tiles with their final role and, where they are used for nothing, the reason.
 
     Tiles without a class are used if their patient is learned from; who has no tile with a class is, as nothing else
     will be made of that patient.
+
+    Args:
+        tiles: all tiles with tissue, those without a class among them, with the reasons of the rejected.
+        kept: the tiles of the image set.
+        settings: how the slides were cut.
     """
     role_of = kept.drop_duplicates("group").set_index("group")["role"]
     bare = tiles["label"].isna()
@@ -99,13 +98,13 @@ def _told(tiles: pd.DataFrame, kept: pd.DataFrame, settings: SlidesSettings) -> 
 
 def _coordinates(tiles: pd.DataFrame, slides: Surveyed, ids: Sequence[str]) -> pd.DataFrame:
     """Where every tile with tissue lies, and what became of it."""
-    told = slides.slides.loc[tiles["slide"], "told"]
+    plans = [slides.told[int(row)]["plan"] for row in tiles["slide"]]
     columns = {
         "slide": [ids[int(row)] for row in tiles["slide"]],
         "x_px": tiles["x"].to_numpy(np.int64),
         "y_px": tiles["y"].to_numpy(np.int64),
-        "side_px": [one["plan"]["side0_px"] for one in told],
-        "mpp": [one["plan"]["mpp"] for one in told],
+        "side_px": [plan["side0_px"] for plan in plans],
+        "mpp": [plan["mpp"] for plan in plans],
         "tissue": tiles["tissue"].to_numpy(np.float64).round(4),
         **{name: tiles[name].to_numpy() for name in ("label", "role", "tile_id", "reason")},
     }
@@ -123,8 +122,7 @@ def _previews(
 ) -> list[Drawn]:
     """A preview of each slide that could be surveyed, also where no tile of it is taken."""
     found = []
-    for row in slides.slides.index[slides.slides["told"].map(bool)]:
-        told = slides.slides.at[row, "told"]
+    for row, told in slides.told.items():
         part = tiles.loc[tiles["slide"] == row, ["x", "y", "label", "reason"]]
         part = part.assign(x=part["x"] - told["origin"][0], y=part["y"] - told["origin"][1])
         thumbnail = slide_tiling.thumbnail_path(store.work_folder(out), row)
@@ -141,8 +139,20 @@ def draw(one: Drawn) -> None:
     store.write_bytes(one.to, images.png(drawn, level=6))
 
 
-def _write_unlabelled(folder: Path, bare: pd.DataFrame, kept: pd.DataFrame) -> None:
-    """Tiles without a class as an image set of one class; patients keep their numbers, new ones follow."""
+def write_unlabelled(out: Path, tiles: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """Write the tiles without a class, if there are any, as an image set of one class: `unlabelled/` in `out`.
+
+    Args:
+        out: the result's folder.
+        tiles: what `settled` gave.
+        kept: the tiles of the image set; their patients keep their numbers, new ones follow.
+
+    Returns:
+        the tiles written, with the columns of `kept`.
+    """
+    bare = tiles[tiles["reason"].isna() & tiles["label"].isna()]
+    if bare.empty:
+        return kept.iloc[:0]
     bare = bare.sort_values(["group", "tile_id"])
     numbers = kept.drop_duplicates("group").set_index("group")["number"]
     first = bare.groupby("group")["tile_id"].agg(tuple).sort_values(kind="stable")
@@ -150,4 +160,6 @@ def _write_unlabelled(folder: Path, bare: pd.DataFrame, kept: pd.DataFrame) -> N
     after = int(numbers.max()) + 1
     numbers = pd.concat([numbers, pd.Series(range(after, after + len(new)), index=new, dtype=np.int64)])
     bare = bare.assign(number=bare["group"].map(numbers), label_number=0).sort_values(["number", "tile_id"])
-    images.write_encoded(folder, tile_order.shards(bare.reset_index(drop=True), (UNLABELLED,)))
+    bare = bare.reset_index(drop=True)
+    images.write_encoded(out / UNLABELLED, tile_order.shards(bare, (UNLABELLED,)))
+    return bare[kept.columns.intersection(bare.columns)]

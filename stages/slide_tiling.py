@@ -7,7 +7,7 @@ cannot be read is set aside whole and the rest goes on. Shapes: n tiles, h and w
 import functools
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +45,9 @@ class Surveyed(NamedTuple):
     """All slides, looked at."""
 
     slides: pd.DataFrame
-    """A row per slide: name, path, label, group, role, site, reason and what `Survey.told` tells, in `told`."""
+    """A row per slide: name, path, label, group, role, site, reason."""
+    told: dict[int, dict[str, Any]]
+    """`Survey.told` of each slide that is not set aside, by its row."""
     tiles: pd.DataFrame
     """A row per tile that has tissue: slide (row of `slides`), x, y, tissue, pen, dark, label, reason, name, group,
     role, site, row."""
@@ -73,16 +75,16 @@ def surveyed(slides: pd.DataFrame, settings: SlidesSettings, work: Path, engine:
         _keep(work, row, result)
         if compute.stop_asked() and row != waiting[-1]:
             raise Interrupted(f"tiles stopped after surveying {row + 1} of {len(slides)} slides; run again to continue")
-    slides = slides.assign(told=None)
-    tables = []
+    slides, told, tables = slides.copy(), {}, []
     for row in here:
         kept = store.read_json(_told_path(work, row))
-        slides.at[row, "told"] = kept["told"]
         slides.at[row, "reason"] = kept["refused"]
+        if kept["refused"] is None:
+            told[int(row)] = kept["told"]
         tables.append(pd.read_parquet(_told_path(work, row).with_suffix(".parquet")).assign(slide=row))
     _refuse_unknown_mpp(slides)
     tiles = pd.concat([table for table in tables if len(table)] or [pd.DataFrame(columns=[*COLUMNS, "slide"])])
-    return Surveyed(slides, _of_slides(tiles.reset_index(drop=True), slides, settings))
+    return Surveyed(slides, told, _of_slides(tiles.reset_index(drop=True), slides, told, settings))
 
 
 def asked_of(slide: "pd.Series[Any]", settings: SlidesSettings) -> Asked:
@@ -126,7 +128,9 @@ def _refuse_unknown_mpp(slides: pd.DataFrame) -> None:
         )
 
 
-def _of_slides(tiles: pd.DataFrame, slides: pd.DataFrame, settings: SlidesSettings) -> pd.DataFrame:
+def _of_slides(
+    tiles: pd.DataFrame, slides: pd.DataFrame, told: Mapping[int, Mapping[str, Any]], settings: SlidesSettings
+) -> pd.DataFrame:
     """The tiles with what is known of their slides, and the caps applied; numbered in `row`."""
     of = slides.loc[tiles["slide"]].reset_index(drop=True)
     place = [f"{name} at {x}, {y}" for name, x, y in zip(of["name"], tiles["x"], tiles["y"], strict=True)]
@@ -135,24 +139,21 @@ def _of_slides(tiles: pd.DataFrame, slides: pd.DataFrame, settings: SlidesSettin
     tiles["label"] = tiles["label"].where(tiles["label"].notna(), None)
     tiles["reason"] = tiles["reason"].where(tiles["reason"].notna(), None)
     if settings.pseudo_patients is not None and len(tiles):
-        tiles["group"] = _pieces(tiles, of["told"], settings.pseudo_patients)
+        tiles["group"] = _pieces(tiles, told, settings.pseudo_patients)
     if settings.max_per_slide is not None:
         tiles = _capped(tiles, settings.max_per_slide)
     return tiles.assign(row=np.arange(len(tiles)))
 
 
-def _pieces(tiles: pd.DataFrame, told: "pd.Series[Any]", cut: tuple[int, int]) -> list[str]:
+def _pieces(tiles: pd.DataFrame, told: Mapping[int, Mapping[str, Any]], cut: tuple[int, int]) -> list[str]:
     """Pseudo-patients: which piece of its slide each tile's middle lies in."""
     found = []
-    for group, x, y, facts in zip(tiles["group"], tiles["x"], tiles["y"], told, strict=True):
+    for group, slide, x, y in tiles[["group", "slide", "x", "y"]].itertuples(index=False):
+        facts = told[int(slide)]
         half = facts["plan"]["side0_px"] / 2
-        across, down = (
-            min(int((start + half - origin) / size * parts), parts - 1)
-            for start, origin, size, parts in zip(
-                (x, y), facts["origin"], facts["size"], (cut[1], cut[0]), strict=True
-            )
-        )
-        found.append(f"{group} piece {down},{across}")
+        places = zip((y, x), reversed(facts["origin"]), reversed(facts["size"]), cut, strict=True)
+        piece = [min(int((start + half - origin) / size * n), n - 1) for start, origin, size, n in places]
+        found.append(f"{group} piece {piece[0]},{piece[1]}")
     return found
 
 
@@ -169,8 +170,8 @@ def pieces(found: Surveyed, settings: SlidesSettings, size: int) -> list[tuple[n
     """The tiles to be read, `size` or fewer of one slide in a piece, with their rows."""
     cut = []
     good = found.tiles[found.tiles["reason"].isna()]
-    for slide, part in good.groupby("slide", sort=True):
-        path, told = found.slides.at[slide, "path"], found.slides.at[slide, "told"]
+    for slide, told in found.told.items():
+        path, part = Path(found.slides["path"].tolist()[slide]), good[good["slide"] == slide]
         for start in range(0, len(part), size):
             some_of = part.iloc[start : start + size]
             places = tuple(zip(some_of["x"].astype(int), some_of["y"].astype(int), strict=True))
@@ -213,7 +214,7 @@ def set_damaged_aside(found: Surveyed, tiles: pd.DataFrame) -> None:
 def counts(found: Surveyed, tiles: pd.DataFrame) -> dict[str, Any]:
     """Numbers for the facts; no name among them."""
     good = found.slides[found.slides["reason"].isna()]
-    told = list(good["told"])
+    told = [found.told[int(row)] for row in good.index]
     mpps = [one["plan"]["mpp"] for one in told]
     return {
         "slides": len(good),
@@ -224,9 +225,3 @@ def counts(found: Surveyed, tiles: pd.DataFrame) -> dict[str, Any]:
         "unlabelled": int((tiles["reason"].isna() & tiles["label"].isna()).sum()),
         "effective_mpp": [min(mpps, default=None), max(mpps, default=None)],
     }
-
-
-def rows_of(tiles: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
-    """The tiles of each slide."""
-    for slide, part in tiles.groupby("slide", sort=True):
-        yield int(str(slide)), part

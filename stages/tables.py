@@ -17,6 +17,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "selection": {"candidate": "int", "community": "int", "centrality": "float", "rank": "int"},
     "condensation": {"rank": "int"},
     # other tables
+    "groups": {"number": "int", "hash": "str", "role": "str", "tiles": "int"},
     "predictions": {"seed": "int", "network": "str", "role": "str", "row": "int", "group": "int", "label": "int"},
     "curves": {"step": "int"},
 }

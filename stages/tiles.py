@@ -1,7 +1,8 @@
 """The first stage: tiles with a class, a group and one of four roles, from whatever the user has.
 
 What leaves this stage is pixels, classes, roles and group numbers that carry no name. File names, group names, EXIF
-and comments stay behind; only `quarantine.csv`, which no later stage reads, names the sources of what was set aside.
+and comments stay behind; only `quarantine.csv`, which no later stage reads, names the sources of what was set aside,
+and `groups.parquet` tells the groups by ids that mean nothing without the root's key.
 """
 
 import functools
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages import decoding, dividing, gathering, images, slide_results, slide_tiling, store, tile_order
+from stages import decoding, dividing, gathering, images, keyed_groups, slide_results, slide_tiling, store, tile_order
 from stages.contracts import Engine, Inputs, UserError
 from stages.decoding import Wanted
 from stages.dividing import Fractions, set_aside
@@ -65,6 +66,9 @@ class TilesSettings(Settings):
     """Name of the column with the classes."""
     group_column: str | None = "group"
     """Name of the column with the groups (patient, slide, original). None: there is none; see `grouping`."""
+    site_column: str | None = None
+    """Name of the column with the sites (hospital, laboratory). All groups of a site then play one role, so val and
+    test are tissue of sites that training never saw. None: sites are not heeded."""
     grouping: Rule = "auto"
     """Which tiles must play one role. given: the source's groups. near_duplicates: copies of one original, turned,
     mirrored, cropped, zoomed or recoloured, are sought. stain: near-duplicates, and tiles of a class whose colours are
@@ -103,6 +107,8 @@ class TilesSettings(Settings):
 def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
     """Read the source, divide it into roles, write `images/`, `facts.json` and `quarantine.csv` into `out`.
 
+    Where the source gives groups, `groups.parquet` tells them by ids under `inputs["key"]`, the file of the root's key.
+
     Raises:
         UserError: the source, its columns, classes or roles are not as they should be; says which and what to do.
         Interrupted: asked to stop; what was decoded is kept.
@@ -123,9 +129,14 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
     images.write_encoded(out / "images", tile_order.shards(kept, classes))
     origin = {"left_out": found.left_out, "roles": "given" if found.given else "drawn", "drawn_from_train": list(drawn)}
     facts = tile_order.facts(table, kept, classes) | origin | {"grouping": told} | dict(found.facts)
+    used = kept
     if found.slides is not None:
-        key, tiles = read_key(inputs["key"]), pd.concat([table, bare])
-        facts |= slide_results.write(out, key, settings.slides, engine, found.slides, tiles, kept, classes)
+        tiles = slide_results.settled(pd.concat([table, bare]), kept, settings.slides)
+        used = pd.concat([kept, slide_results.write_unlabelled(out, tiles, kept)])
+        key = read_key(inputs["key"])
+        facts |= slide_results.write(out, key, settings.slides, engine, found.slides, tiles, classes)
+    if found.grouped:
+        keyed_groups.write(out, used, found.names, inputs["key"])
     store.write_json(out / "facts.json", facts)
     store.write_text(out / "quarantine.csv", named.sort_values(["tile", "reason"]).to_csv(index=False))
 
@@ -137,6 +148,8 @@ class Gathered(NamedTuple):
     """A row per tile, as in `stages.dividing`."""
     grouped: bool
     """Whether the source tells groups."""
+    names: "pd.Series[Any]"
+    """The source's name of the group of each of its rows."""
     given: bool
     """Whether roles are given."""
     left_out: int
@@ -158,13 +171,14 @@ def gathered(settings: TilesSettings, out: Path, engine: Engine) -> Gathered:
     path = settings.source if isinstance(settings.source, Path) else remote.bring(settings.source, work)
     if opening.kind_of(path, settings.format, settings.table) == "slides":
         return _gathered_slides(settings, path, work, engine)
-    columns = _columns(settings)
+    columns = columns_of(settings)
     source = opening.open_source(
         path, settings.format, settings.table, columns, settings.unlisted, settings.medmnist, work
     )
     table = source.table.assign(reason=None, row=np.arange(len(source.table)))
     set_aside(table, table["label"].isna(), "no label")
     set_aside(table, table["group"].isna(), "no group")
+    dividing.check_sites(table, settings.site_column)
     given, left_out = dividing.given_roles(table, settings.roles, settings.leave_out)
     table = table[~table["role"].isin(settings.leave_out)].copy()
     pieces = chunks.cut(source, table.loc[table["reason"].isna(), "row"].to_numpy(np.int64), settings.chunk_tiles)
@@ -173,7 +187,7 @@ def gathered(settings: TilesSettings, out: Path, engine: Engine) -> Gathered:
     wanted = Wanted(settings.size_px, settings.not_square == "crop", settings.max_side_px)
     decode = functools.partial(decoding.decode_chunk, wanted=wanted)
     table = gathering.decoded(table, pieces, decode, work, engine)
-    return Gathered(table, source.grouped, given, left_out, source.facts)
+    return Gathered(table, source.grouped, source.table["group"], given, left_out, source.facts)
 
 
 def _gathered_slides(settings: TilesSettings, path: Path, work: Path, engine: Engine) -> Gathered:
@@ -181,12 +195,12 @@ def _gathered_slides(settings: TilesSettings, path: Path, work: Path, engine: En
     slides, _ = slide_files.open_slides(
         path,
         settings.table,
-        _columns(settings),
-        None,
+        columns_of(settings),
         settings.slides.patient_pattern,
         settings.slides.annotations,
         settings.unlisted == "refuse",
     )
+    dividing.check_sites(slides, settings.site_column)
     given, left_out = dividing.given_roles(slides, settings.roles, settings.leave_out)
     slides = slides[~slides["role"].isin(settings.leave_out)].reset_index(drop=True)
     found = slide_tiling.surveyed(slides, settings.slides, work, engine)
@@ -199,12 +213,18 @@ def _gathered_slides(settings: TilesSettings, path: Path, work: Path, engine: En
         )
     table = gathering.decoded(found.tiles, pieces, slide_tiling.read_regions, work, engine)
     slide_tiling.set_damaged_aside(found, table)
-    return Gathered(table, True, given, left_out, {}, found)
+    return Gathered(table, True, found.tiles["group"], given, left_out, {}, found)
 
 
-def _columns(settings: TilesSettings) -> Columns:
+def columns_of(settings: TilesSettings) -> Columns:
+    """How the source calls its columns."""
     return Columns(
-        settings.image_column, settings.file_column, settings.label_column, settings.group_column, settings.role_column
+        settings.image_column,
+        settings.file_column,
+        settings.label_column,
+        settings.group_column,
+        settings.role_column,
+        settings.site_column,
     )
 
 

@@ -19,6 +19,7 @@ TELLTALE = "MUSTERMANN"
 CLASSES = ("benign", "tumour")
 GROUPS, PER_GROUP = 10, 3
 TUMOUR = ["train"] * 20 + ["val"] * 10
+KEY = bytes(range(32))
 
 
 class Serial:
@@ -82,9 +83,17 @@ def table_of(folder: Path) -> pd.DataFrame:
     return images.read_table(folder)[0]
 
 
-def run(out: Path, engine: Any = None, seed: int = 5, **settings: Any) -> Path:
+def key_file(folder: Path, key: bytes = KEY) -> Path:
+    """The root's key, as the runner gives it to the tiles stage."""
+    path = folder / ".key"
+    path.write_text(key.hex() + "\n")
+    return path
+
+
+def run(out: Path, engine: Any = None, seed: int = 5, key: bytes = KEY, **settings: Any) -> Path:
     out.mkdir(parents=True)
-    tiles.run(tiles.TilesSettings(**settings), {}, out, seed, engine or Serial())
+    inputs = {"key": key_file(out.parent, key)}
+    tiles.run(tiles.TilesSettings(**settings), inputs, out, seed, engine or Serial())
     return out
 
 

@@ -1,5 +1,6 @@
 """The whole story on the tiny recipe, as a person runs it."""
 
+import json
 import os
 import re
 import shutil
@@ -38,12 +39,22 @@ def test_a_second_run_does_nothing(tiny_root: Path) -> None:
 def test_the_story_told_by_other_workers_gives_equal_bytes(
     words: tuple[str, ...], tiny_root: Path, tmp_path: Path
 ) -> None:
+    shutil.copy(tiny_root / ".key", tmp_path)
     told = histodistill("run", TINY, *words, root=tmp_path)
     assert told.code == 0, told.err[-3000:]
     assert changed(seals_below(tiny_root), seals_below(tmp_path)) == []
 
 
+def test_under_another_key_only_the_ids_of_the_groups_are_others(tiny_root: Path, tmp_path: Path) -> None:
+    told = histodistill("run", TINY, "--until", "tiles", root=tmp_path)
+    assert told.code == 0, told.err[-3000:]
+    one, two = (json.loads(next(root.glob("store/tiles/*/seal.json")).read_bytes()) for root in (tiny_root, tmp_path))
+    assert one["causes"].pop("secrets") != two["causes"].pop("secrets") and one["causes"] == two["causes"]
+    assert one["files"].pop("groups.parquet") != two["files"].pop("groups.parquet") and one["files"] == two["files"]
+
+
 def test_a_story_killed_in_every_stage_continues_to_the_same_bytes(tiny_root: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_root / ".key", tmp_path)
     environment = os.environ | {"HISTODISTILL_ROOT": str(tmp_path)}
     command = [sys.executable, "-m", "pipeline.cli", "run", str(TINY)]
     killed = []

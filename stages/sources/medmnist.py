@@ -104,8 +104,8 @@ def open_medmnist(path: Path, flag: str | None, split: bool, work: Path) -> Sour
         tables[-1]["role"] = head.role if split else None
         places.append(np.stack([np.full(len(names), number), np.zeros(len(names), np.int64), rows_n], 1))
     table = pd.concat(tables, ignore_index=True).astype(object)
-    table["group"] = table["name"]
-    columns = table[["name", "label", "group", "role"]]
+    table["group"], table["site"] = table["name"], None
+    columns = table[["name", "label", "group", "role", "site"]]
     return Source(columns, False, "array", paths, np.concatenate(places), facts={"medmnist": facts})
 
 

@@ -52,7 +52,7 @@ def _columns(path: Path, columns: Columns) -> tuple[pd.DataFrame, list[int]]:
         schema = file.schema_arrow
         pick(schema.names, columns.image, path.name)
         pick(schema.names, columns.label, path.name)
-        wanted = [n for n in schema.names if n in (columns.label, columns.group, columns.role)]
+        wanted = [n for n in schema.names if n in (columns.label, columns.group, columns.role, columns.site)]
         frame = pd.DataFrame({n: pd.Series(file.read([n])[n].to_pylist(), dtype=object) for n in wanted})
         frame[columns.label] = named(frame[columns.label], class_names(schema, columns.label))
         rest = {n: pd.Series(dtype=object) for n in schema.names if n not in frame}

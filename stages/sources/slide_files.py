@@ -65,7 +65,6 @@ def open_slides(
     path: Path,
     table: Path | None,
     columns: Columns,
-    site_column: str | None,
     patient_pattern: str | None,
     annotations: Path | None,
     unlisted_refused: bool,
@@ -76,7 +75,6 @@ def open_slides(
         path: a folder of slides, or one slide.
         table: CSV with a row per slide (it has the column `columns.file`) or per patient.
         columns: how the table calls its columns; `group` is the patient.
-        site_column: the table's column with the sites, if there are any.
         patient_pattern: a regular expression whose first group is the patient, sought in a slide's name.
         annotations: folder of GeoJSON files named after the slides; None: beside the slides.
         unlisted_refused: whether a slide of which the table says nothing is an error; else it is left out.
@@ -92,14 +90,14 @@ def open_slides(
     if not names:
         raise UserError(f"No slide was found in {path}. Looked for files named {', '.join((*SLIDES, *PLAIN))}.")
     rows = pd.DataFrame({"name": names}, dtype=object)
-    rows["path"] = [path if path.is_file() else path / name for name in names]
+    rows["path"] = pd.Series([path if path.is_file() else path / name for name in names], dtype=object)
     rows = _by_folder(rows.assign(label=None, group=None, role=None, site=None, mpp=None, reason=None))
     if patient_pattern is not None:
         rows["group"] = [_patient(patient_pattern, name) for name in names]
         if rows["group"].isna().all():
             raise UserError(f"tiles.slides.patient_pattern finds no patient in any name, as in {some(names)}.")
     if table is not None:
-        rows = _joined(rows, table, columns, site_column, unlisted_refused)
+        rows = _joined(rows, table, columns, unlisted_refused)
     rows["regions"] = _annotations(rows, path, annotations)
     known = bool(rows.loc[rows["reason"].isna(), "group"].notna().any())
     if not known:
@@ -131,7 +129,7 @@ def _patient(pattern: str, name: str) -> str | None:
 
 
 def _joined(
-    rows: pd.DataFrame, table: Path, columns: Columns, site_column: str | None, unlisted_refused: bool
+    rows: pd.DataFrame, table: Path, columns: Columns, unlisted_refused: bool
 ) -> pd.DataFrame:
     """`rows` with what the table says of each; what it says wins over folders and patterns."""
     frame = read_csv(table).astype(object)
@@ -153,7 +151,7 @@ def _joined(
             "tiles.unlisted to leave_out."
         )
     told = frame.iloc[[at for at in place if at is not None]].set_axis(here)
-    wanted = {"label": columns.label, "group": columns.group, "role": columns.role, "site": site_column, "mpp": MPP}
+    wanted = {"label": columns.label, "group": columns.group, "role": columns.role, "site": columns.site, "mpp": MPP}
     for name, column in wanted.items():
         if column is None or column not in told:
             if name == "site" and column is not None:

@@ -34,13 +34,15 @@ class Columns(NamedTuple):
     group: str | None
     """None: there are no groups; every tile is its own."""
     role: str | None
+    site: str | None = None
+    """None: sites are not asked for."""
 
 
 class Source(NamedTuple):
     """An opened source."""
 
     table: pd.DataFrame
-    """One row per tile: `name` (to find it again), `label`, `group`, `role` (str or None)."""
+    """One row per tile: `name` (to find it again), `label`, `group`, `role`, `site` (str or None)."""
     grouped: bool
     """Whether the source tells groups; if not, every tile is its own."""
     kind: Kind
@@ -107,6 +109,7 @@ def known(frame: pd.DataFrame, names: Sequence[str], columns: Columns, where: st
     result["role"] = None
     if columns.role is not None and (columns.role in frame or columns.role != "role"):
         result["role"] = texts(frame[pick(frame.columns, columns.role, where)])
+    result["site"] = None if columns.site is None else texts(frame[pick(frame.columns, columns.site, where)])
     return result
 
 

@@ -1,12 +1,14 @@
 """Who plays which part: groups (a patient, a slide, an original) are divided into roles, class by class.
 
 A group is never cut: all its tiles play one role, so nothing learned from one role has seen another's tissue.
-Shapes: n tiles.
+Shapes: n tiles, g groups, r roles, k classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+
+from stages.splits import stratification
 
 SHOWN = 5
 """How many offenders an error names."""
@@ -17,62 +19,79 @@ def draw_roles(
     groups_n: Sequence[str],
     fractions: Mapping[str, float],
     stream_of: Callable[[str], np.random.Generator],
+    unit: str = "group",
 ) -> dict[str, str]:
     """Draw a role for every group, stratified by class: in each class, the roles share the groups by `fractions`.
 
-    The order of the rows changes nothing, and one class changes nothing for another: the groups of a class are
-    sorted by name and shuffled by the class's own stream.
+    The order of the rows changes nothing. Where every group holds one class, one class changes nothing for another: the
+    groups of a class are sorted by name and shuffled by the class's own stream. Groups of several classes tie the
+    classes together; then the rarest class is divided first (`stratification`).
 
     Args:
         labels_n: the class of each tile.
         groups_n: the group of each tile.
         fractions: role -> share of each class's groups, above 0; they sum to 1.
         stream_of: class -> the random stream of that class.
+        unit: what an error calls a group.
 
     Returns:
-        group -> role.
+        group -> role; every class has a group in every role.
 
     Raises:
-        ValueError: a group holds two classes, or a class has fewer groups than there are roles.
+        ValueError: a class has fewer groups than there are roles, or shares them with others so that it cannot be.
     """
-    class_of = class_of_groups(labels_n, groups_n)
-    members: dict[str, list[str]] = {}
-    for group, label in class_of.items():
-        members.setdefault(label, []).append(group)
-    small = {label: len(groups) for label, groups in sorted(members.items()) if len(groups) < len(fractions)}
+    members = groups_of_classes(labels_n, groups_n)
+    small = {label: len(groups) for label, groups in members.items() if len(groups) < len(fractions)}
     if small:
-        counts = ", ".join(f"{label} has {count}" for label, count in small.items())
-        raise ValueError(
-            f"each class needs a group for each of the {len(fractions)} roles ({', '.join(fractions)}), but {counts}. "
-            "Add groups (patients, slides) of these classes, or leave the classes out."
-        )
+        raise _too_few(small, list(fractions), unit)
+    if sum(map(len, members.values())) > len(set(groups_n)):
+        return _together(members, fractions, stream_of, unit)
     role_of: dict[str, str] = {}
     for label, groups in members.items():
-        shuffled = stream_of(label).permutation(np.asarray(sorted(groups), dtype=object))
+        shuffled = stream_of(label).permutation(np.asarray(groups, dtype=object))
         counts_r = apportion(len(groups), list(fractions.values()))
         roles = np.repeat(np.asarray(list(fractions), dtype=object), counts_r)
         role_of |= {str(group): str(role) for group, role in zip(shuffled, roles, strict=True)}
     return role_of
 
 
-def class_of_groups(labels_n: Sequence[str], groups_n: Sequence[str]) -> dict[str, str]:
-    """The one class of each group.
+def _together(
+    members: Mapping[str, Sequence[str]],
+    fractions: Mapping[str, float],
+    stream_of: Callable[[str], np.random.Generator],
+    unit: str,
+) -> dict[str, str]:
+    """As `draw_roles`, from class -> groups, of which some are of several classes."""
+    labels, roles, shares = list(members), list(fractions), list(fractions.values())
+    names = sorted(set().union(*members.values()))
+    place = {name: g for g, name in enumerate(names)}
+    holds_gk = np.zeros((len(names), len(labels)), np.bool_)
+    for k, label in enumerate(labels):
+        holds_gk[[place[group] for group in members[label]], k] = True
+    wanted_kr = np.array([apportion(len(groups), shares) for groups in members.values()], np.int64)
+    total_r = np.array(apportion(len(names), shares), np.int64)
+    drawn_g = stratification.stratify(holds_gk, wanted_kr, total_r, lambda k: stream_of(labels[k]))
+    role_g = stratification.mended(holds_gk, drawn_g, len(roles))
+    if role_g is None:
+        hard = [labels[k] for k in stratification.indivisible(holds_gk, len(roles))]
+        raise _too_few({label: len(members[label]) for label in hard}, roles, unit, ", most of them shared")
+    return {name: roles[r] for name, r in zip(names, role_g, strict=True)}
 
-    Raises:
-        ValueError: a group holds two classes; says how many do and names the first.
-    """
-    class_of: dict[str, str] = {}
-    mixed: set[str] = set()
-    for label, group in zip(labels_n, groups_n, strict=True):
-        if class_of.setdefault(group, label) != label:
-            mixed.add(group)
-    if mixed:
-        raise ValueError(
-            f"{len(mixed)} of {len(class_of)} groups hold tiles of two or more classes ({_some(mixed)}), so they "
-            "cannot be divided class by class. Give each group its role yourself in a table (tiles.roles), "
-            "or mend the labels."
-        )
-    return class_of
+
+def _too_few(counts: Mapping[str, int], roles: Sequence[str], unit: str, more: str = "") -> ValueError:
+    told = ", ".join(f"{label} has {count}" for label, count in counts.items())
+    return ValueError(
+        f"each class needs a {unit} for each of the {len(roles)} roles ({', '.join(roles)}), but {told}{more}. "
+        f"Add {unit}s{' (patients, slides)' if unit == 'group' else ''} of these classes, or leave the classes out."
+    )
+
+
+def groups_of_classes(labels_n: Sequence[str], groups_n: Sequence[str]) -> dict[str, list[str]]:
+    """Class -> its groups; both sorted by name."""
+    members: dict[str, list[str]] = {}
+    for label, group in sorted(set(zip(labels_n, groups_n, strict=True))):
+        members.setdefault(label, []).append(group)
+    return members
 
 
 def apportion(total: int, shares: Sequence[float]) -> list[int]:

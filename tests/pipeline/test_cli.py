@@ -104,6 +104,7 @@ def test_clean_shows_before_it_deletes(tiny_root: Path, tmp_path: Path) -> None:
     assert unused.exists()
     assert "Deleted 1" in histodistill("clean", "--yes", root=root).out
     assert not unused.exists()
+    assert (root / ".key").read_text() == (tiny_root / ".key").read_text()
     assert {line.split()[0] for line in histodistill("status", TINY, root=root).out.splitlines()} == {"sealed"}
 
 

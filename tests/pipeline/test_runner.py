@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from pipeline import engine, runner, seals
+from pipeline import engine, keys, runner, seals
 from pipeline.steps import Step, downstream, find, upstream
 from stages import store
 from stages.contracts import Engine, Inputs, Interrupted, UserError
@@ -106,6 +106,34 @@ def test_a_run_that_changes_no_byte_stops_there(tmp_path: Path, source: Path) ->
     source.write_text("[1,  2,3 ]")  # other bytes, the same numbers
     go(tmp_path, story(source, factor=0))
     assert RAN == ["numbers"]
+
+
+def keyed(settings: TotalSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
+    RAN.append("keyed")
+    store.write_text(out / "id", inputs["key"].read_text()[:4])
+
+
+def test_a_step_gets_the_roots_key_and_its_seal_holds_the_digest_alone(tmp_path: Path) -> None:
+    steps = [Step("keyed", keyed, TotalSettings(), secrets=("key",))]
+    assert words(tmp_path, steps) == ["missing"] and not keys.place(tmp_path).exists()
+    seal = go(tmp_path, steps)["keyed"]
+    key = keys.place(tmp_path).read_text().strip()
+    assert seal.causes["secrets"] == {"key": keys.digest(tmp_path)}
+    assert (seal.folder / "id").read_text() == key[:4] and key not in (seal.folder / "seal.json").read_text()
+    go(tmp_path, steps)
+    assert RAN == []
+
+
+def test_another_key_makes_a_result_stale_and_nobody_can_vouch_that_it_is_the_same(tmp_path: Path) -> None:
+    steps = [Step("keyed", keyed, TotalSettings(), secrets=("key",))]
+    go(tmp_path, steps)
+    keys.place(tmp_path).unlink()
+    keys.ensure(tmp_path)
+    run = runner.Run(tmp_path, "toy", 0)
+    assert next(runner.states(run, steps)).why == ("the root's key is another",)
+    assert not runner.acceptable(run, steps, "keyed")
+    go(tmp_path, steps)
+    assert RAN == ["keyed"]
 
 
 def test_the_same_content_at_another_place_is_the_same(tmp_path: Path, source: Path) -> None:

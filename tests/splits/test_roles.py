@@ -5,9 +5,16 @@ import re
 import numpy as np
 import pytest
 
-from stages.splits.roles import apportion, class_of_groups, draw_roles, role_of_groups
+from stages.splits.roles import apportion, draw_roles, groups_of_classes, role_of_groups
 
 FOUR = {"train": 0.6, "val": 0.1, "test": 0.15, "control": 0.15}
+
+FROZEN = {
+    "train": ["c0-g0", "c0-g1", "c0-g2", "c0-g5", "c1-g2", "c1-g3"],
+    "val": ["c0-g4", "c1-g0"],
+    "test": ["c0-g6", "c1-g4"],
+    "control": ["c0-g3", "c1-g1"],
+}
 
 
 def stream_of(label: str) -> np.random.Generator:
@@ -108,9 +115,18 @@ def test_a_class_with_too_few_groups_is_an_error_with_the_numbers() -> None:
         draw_roles(labels, groups, FOUR, stream_of)
 
 
-def test_groups_of_two_classes_are_an_error_that_counts_them() -> None:
-    with pytest.raises(ValueError, match=r"2 of 3 groups hold tiles of two or more classes \(g1, g3\)"):
-        class_of_groups(["a", "b", "a", "b", "a"], ["g1", "g1", "g2", "g3", "g3"])
+def test_a_class_has_its_groups_by_name_and_a_group_may_have_two_classes() -> None:
+    assert groups_of_classes(["b", "a", "a", "b", "a"], ["g3", "g3", "g1", "g2", "g1"]) == {
+        "a": ["g1", "g3"],
+        "b": ["g2", "g3"],
+    }
+
+
+def test_groups_of_one_class_are_drawn_as_ever() -> None:
+    """Frozen when groups of several classes came: whoever has such a draw keeps it."""
+    labels, groups = tiles(np.random.default_rng(6), [7, 5])
+    roles = draw_roles(labels, groups, FOUR, stream_of)
+    assert {role: sorted(g for g in roles if roles[g] == role) for role in FOUR} == FROZEN
 
 
 def test_groups_torn_between_roles_are_an_error_that_counts_them() -> None:

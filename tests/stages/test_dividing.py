@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from stages.contracts import UserError
-from stages.dividing import Fractions, divide, given_roles
+from stages.dividing import Fractions, check_sites, divide, given_roles
 
 GROUPS = {"train": 20, "val": 3, "test": 5, "control": 4}
 
@@ -108,3 +108,60 @@ def test_a_table_of_roles_may_lack_roles_too(tmp_path: Path) -> None:
     frame["role"] = None
     assert given_roles(frame, tmp_path / "roles.csv", ()) == (True, 0)
     assert divide(frame, Fractions(), "draw_from_train", 3, given=True) == ("val", "control")
+
+
+def at_sites(sites: int = 20, patients: int = 3) -> pd.DataFrame:
+    """Sites of some patients each, every patient with tiles of both classes; no role yet."""
+    found = [
+        {"name": f"s{s}-p{p}-{label}", "label": label, "group": f"s{s}-p{p}", "site": f"s{s}", "role": None}
+        for s in range(sites)
+        for p in range(patients)
+        for label in ("benign", "tumour")
+    ]
+    return pd.DataFrame(found, dtype=object).assign(reason=None, tile_id=lambda f: f["name"])
+
+
+def test_all_patients_of_a_site_play_one_role_and_sites_are_shared_by_the_fractions() -> None:
+    frame = at_sites()
+    divide(frame, Fractions(), "draw_from_train", 3, given=False)
+    assert (frame.groupby("site")["role"].nunique() == 1).all()
+    assert frame.groupby("role")["site"].nunique().to_dict() == {"train": 12, "val": 2, "test": 3, "control": 3}
+    without = frame.assign(role=None, site=None)
+    divide(without, Fractions(), "draw_from_train", 3, given=False)
+    assert without.groupby("site", dropna=False)["role"].nunique().max() == 4
+    assert without.groupby("role")["group"].nunique().to_dict() == {"train": 36, "val": 6, "test": 9, "control": 9}
+
+
+def test_a_role_that_is_missing_is_drawn_by_site_from_train() -> None:
+    frame = at_sites()
+    frame["role"] = ["test" if site in ("s0", "s1") else "train" for site in frame["site"]]
+    divide(frame, Fractions(), "draw_from_train", 3, given=True)
+    assert (frame.groupby("site")["role"].nunique() == 1).all()
+    assert frame.groupby("role")["site"].nunique().to_dict() == {"train": 13, "val": 2, "test": 2, "control": 3}
+
+
+def test_a_site_with_two_given_roles_is_an_error() -> None:
+    frame = at_sites()
+    frame["role"] = ["test" if group == "s4-p1" else "train" for group in frame["group"]]
+    with pytest.raises(
+        UserError, match=r"Sites count as groups.* 1 of 20 groups have tiles in two or more roles \(s4\)"
+    ):
+        divide(frame, Fractions(), "draw_from_train", 3, given=True)
+
+
+def test_tiles_without_a_site_are_set_aside_and_a_source_without_any_is_refused() -> None:
+    frame = at_sites()
+    frame.loc[3, "site"] = None
+    before = frame["reason"].copy()
+    check_sites(frame, None)
+    pd.testing.assert_series_equal(frame["reason"], before)
+    check_sites(frame, "hospital")
+    assert frame["reason"].value_counts().to_dict() == {"no site": 1} and frame.loc[3, "reason"] == "no site"
+    with pytest.raises(UserError, match="No tile has a site, though tiles.site_column is 'hospital'"):
+        check_sites(frame.assign(site=None), "hospital")
+
+
+def test_found_groups_that_reach_over_two_sites_are_named_by_their_tiles() -> None:
+    frame = at_sites().assign(group=lambda f: f["group"].replace({"s1-p0": "found-7", "s2-p0": "found-7"}))
+    with pytest.raises(UserError, match=r"1 of 59 groups .*\(found-7; s1-p0-benign in s1, s2-p0-benign in s2\)"):
+        divide(frame, Fractions(), "draw_from_train", 3, given=False)

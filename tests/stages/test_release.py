@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_tiles import key_file
 from PIL import Image
 from releasing import AUDIT, CLASSES, PER_CLASS, Serial, make, pixels
 
@@ -86,7 +87,7 @@ def test_nothing_of_the_sources_names_reaches_a_release(story: dict[str, Path], 
     out = tmp_path / "tiles"
     out.mkdir()
     settings = tiles.TilesSettings(source=source, group_column=telltale)
-    tiles.run(settings, {}, out, 1, Serial())
+    tiles.run(settings, {"key": key_file(tmp_path)}, out, 1, Serial())
     assert telltale in (out / "quarantine.csv").read_text()
     causes = {"seed": 1, "settings": settings.model_dump(mode="json") | {"source": "content 0a1b"}, "code": {}}
     causes["settings"]["table"] = str(tmp_path)

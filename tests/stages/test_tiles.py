@@ -97,6 +97,32 @@ def test_given_roles_are_obeyed_and_public_groups_left_out_and_counted(tmp_path:
     assert digests(same) == digests(out)
 
 
+def test_patients_with_several_classes_are_divided_whole(tmp_path: Path) -> None:
+    frame = rows().assign(group=[f"p{i // 3 % 12}" for i in range(60)])
+    out = run(tmp_path / "out", source=as_parquet(frame, tmp_path / "t.parquet"))
+    table = table_of(out / "images")
+    assert table["group"].nunique() == 12 and (table.groupby("group")["role"].nunique() == 1).all()
+    assert (table.groupby("group")["label"].nunique() == 2).sum() == 8
+    assert set(zip(table["role"], table["label"], strict=True)) == {(role, k) for role in ROLES for k in (0, 1)}
+    shuffled = as_parquet(frame.sample(frac=1, random_state=1), tmp_path / "in2" / "t.parquet")
+    assert digests(run(tmp_path / "again", source=shuffled)) == digests(out)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "folder"])
+def test_sites_play_one_role_and_patients_stay_the_groups(tmp_path: Path, kind: str) -> None:
+    frame = rows().assign(hospital=[f"h{i // 3 % 10 % 5}" for i in range(60)])
+    if kind == "parquet":
+        given = {"source": as_parquet(frame, tmp_path / "t.parquet")}
+    else:
+        given = dict(zip(("source", "table"), as_folder(frame, tmp_path / "in"), strict=True))
+    table = table_of(run(tmp_path / "out", site_column="hospital", **given) / "images")
+    assert table["group"].nunique() == 20
+    pixels = [np.asarray(Image.open(io.BytesIO(content))) for content in frame["content"]]
+    site_of = dict(zip(map(images.tile_id, pixels), frame["hospital"], strict=True))
+    roles = table.assign(site=table["tile_id"].map(site_of)).groupby("site")["role"].unique()
+    assert sorted(map(tuple, roles)) == [("control",), ("test",), ("train",), ("train",), ("val",)]
+
+
 def test_a_role_column_may_be_ignored(tmp_path: Path) -> None:
     path = as_parquet(rows().assign(role="train"), tmp_path / "t.parquet")
     assert store.read_json(run(tmp_path / "a", source=path, role_column=None) / "facts.json")["roles"] == "drawn"

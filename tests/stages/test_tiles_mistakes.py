@@ -79,9 +79,31 @@ ERRORS: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
         lambda t: {"source": as_parquet(rows()[lambda f: (f["label"] == "benign") | (f.index < 39)], t / "t.parquet")},
         "needs a group for each of the 4 roles .* but tumour has 3",
     ),
-    "a group of two classes": (
-        lambda t: {"source": as_parquet(rows().assign(label=["a", "b"] * 30), t / "t.parquet")},
-        "20 of 20 groups hold tiles of two or more classes",
+    "too few groups of two classes": (
+        lambda t: {
+            "source": as_parquet(
+                rows().assign(label=["a", "b"] * 30, group=[f"g{i % 3}" for i in range(60)]), t / "t.parquet"
+            )
+        },
+        "needs a group for each of the 4 roles .* but a has 3, b has 3",
+    ),
+    "a patient at two sites": (
+        lambda t: {
+            "source": as_parquet(rows().assign(site=["x", *["y"] * 59]), t / "t.parquet"),
+            "site_column": "site",
+        },
+        r"1 of 20 groups lie in two or more sites \(MUSTERMANN-benign-0; row 0 in x, row 1 in y\)",
+    ),
+    "too few sites": (
+        lambda t: (
+            {"source": as_parquet(rows().assign(site=list("xyz") * 20), t / "t.parquet")}
+            | {"site_column": "site", "group_column": None, "grouping": "each"}
+        ),
+        "needs a site for each of the 4 roles .* but benign has 3, tumour has 3",
+    ),
+    "no column of sites": (
+        lambda t: {"source": as_parquet(rows(), t / "t.parquet"), "site_column": "sight"},
+        "no column 'sight'",
     ),
     "one class": (lambda t: {"source": as_parquet(rows()[:30], t / "t.parquet")}, "has one class"),
     "no tile left": (

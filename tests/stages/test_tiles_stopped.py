@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from made_tiles import Serial, digests, run
+from made_tiles import Serial, digests, key_file, run
 
 from stages import compute, store, tiles
 from stages.contracts import Interrupted
@@ -39,7 +39,8 @@ CHILD = """
                 yield function(item)
     out = Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    tiles.run(tiles.TilesSettings(source=sys.argv[1], chunk_tiles=6), {}, out, 5, Slow())
+    inputs = {"key": Path(sys.argv[4])}
+    tiles.run(tiles.TilesSettings(source=sys.argv[1], chunk_tiles=6), inputs, out, 5, Slow())
 """
 
 
@@ -47,7 +48,10 @@ def test_killed_at_any_moment_it_continues_to_the_same_bytes(tmp_path: Path, par
     wanted = digests(run(tmp_path / "whole", source=parquet, chunk_tiles=6))
     out = tmp_path / "store" / "out.scratch"
     command = [sys.executable, "-c", textwrap.dedent(CHILD), str(parquet), str(out)]
-    child = subprocess.Popen([*command, "0.1"], stderr=subprocess.DEVNULL, cwd=Path(tiles.__file__).parents[1])
+    key = key_file(tmp_path)
+    child = subprocess.Popen(
+        [*command, "0.1", str(key)], stderr=subprocess.DEVNULL, cwd=Path(tiles.__file__).parents[1]
+    )
     work = store.work_folder(out)
     while len(list(work.glob("tiles-*.arrow"))) < 3:
         assert child.poll() is None
@@ -56,6 +60,6 @@ def test_killed_at_any_moment_it_continues_to_the_same_bytes(tmp_path: Path, par
     child.wait()
     kept = {path.name: path.stat().st_mtime_ns for path in work.glob("tiles-*.arrow")}
     assert 3 <= len(kept) < 10
-    tiles.run(tiles.TilesSettings(source=parquet, chunk_tiles=6), {}, out, 5, Serial())
+    tiles.run(tiles.TilesSettings(source=parquet, chunk_tiles=6), {"key": key}, out, 5, Serial())
     assert digests(out) == wanted
     assert {path.name: path.stat().st_mtime_ns for path in work.glob("tiles-*.arrow")}.items() >= kept.items()
