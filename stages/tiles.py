@@ -25,6 +25,7 @@ from stages.settings import InputPath, InputSource, Settings
 from stages.sources import chunks, medmnist, opening, remote
 from stages.sources.folders import Unlisted
 from stages.sources.table import Columns, Source
+from stages.stain import StainSettings
 from stages.tables import ROLES
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,10 @@ class TilesSettings(Settings):
     """Image files of which the table says nothing: an error, or left out."""
     size_px: int | None = Field(None, ge=8, le=2048)
     """Side to which tiles are resized, in pixels. None: as they are; then all must be equal."""
+    mpp: float | None = Field(None, gt=0)
+    """Micrometres per pixel of the tiles as they lie in the source; None: not known. Resizing is allowed for."""
+    stain: StainSettings | None = None
+    """The stain that every tile is given; one whose own cannot be told is set aside. None: tiles keep their own."""
     not_square: Literal["set_aside", "crop"] = "set_aside"
     """Pictures that are not square: set aside, or cut to their middle square."""
     max_side_px: int = Field(8192, ge=8, le=32768)
@@ -114,7 +119,7 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
     classes = _checked_classes(table, kept)
     images.write_encoded(out / "images", _shards(kept, classes))
     origin = {"left_out": left_out, "roles": "given" if given else "drawn", "drawn_from_train": list(drawn)}
-    facts = _facts(table, kept, classes) | origin | {"grouping": told} | dict(source.facts)
+    facts = _facts(table, kept, classes) | origin | {"grouping": told} | _seen(settings, kept) | dict(source.facts)
     store.write_json(out / "facts.json", facts)
     aside = table.loc[table["reason"].notna(), ["name", "reason"]].rename(columns={"name": "tile"})
     store.write_text(out / "quarantine.csv", aside.sort_values(["tile", "reason"]).to_csv(index=False))
@@ -163,6 +168,16 @@ def _columns(settings: TilesSettings) -> Columns:
     )
 
 
+def wanted(settings: TilesSettings) -> Wanted:
+    """What a tile should be, the target's stain read.
+
+    Raises:
+        UserError: the target of the stain is missing, or its stain cannot be told.
+    """
+    stain = None if settings.stain is None else decoding.wanted_stain(settings.stain, settings.max_side_px)
+    return Wanted(settings.size_px, settings.not_square == "crop", settings.max_side_px, stain)
+
+
 def _decoded(settings: TilesSettings, source: Source, table: pd.DataFrame, out: Path, engine: Engine) -> pd.DataFrame:
     """`table` with what decoding found: tile_id, size, grey, where the PNG lies, and the reason where there is none."""
     rows_m = table.loc[table["reason"].isna(), "row"].to_numpy(np.int64)
@@ -170,9 +185,8 @@ def _decoded(settings: TilesSettings, source: Source, table: pd.DataFrame, out: 
     work = store.work_folder(out)
     paths = [work / f"tiles-{number:05d}.arrow" for number in range(len(pieces))]
     waiting = [number for number, path in enumerate(paths) if not path.exists()]
-    wanted = Wanted(settings.size_px, settings.not_square == "crop", settings.max_side_px)
     results = engine.map(
-        functools.partial(decoding.decode_chunk, wanted=wanted), [pieces[number][1] for number in waiting]
+        functools.partial(decoding.decode_chunk, wanted=wanted(settings)), [pieces[number][1] for number in waiting]
     )
     done = len(pieces) - len(waiting)
     tracked = progress.track(results, "tiles", total=len(pieces), done=done, unit="chunk")
@@ -295,3 +309,17 @@ def _facts(table: pd.DataFrame, kept: pd.DataFrame, classes: tuple[str, ...]) ->
         "copies": int(kept["tile_id"].duplicated().sum()),
         "set_aside": {str(reason): int(count) for reason, count in sorted(aside.items())},
     }
+
+
+def _seen(settings: TilesSettings, kept: pd.DataFrame) -> dict[str, Any]:
+    """The scale (`mpp`) and the stain of the finished tiles, each where it is known or given; slides tell their own."""
+    told: dict[str, Any] = {}
+    mpp = decoding.finished_mpp(settings.mpp, set(kept["side"].astype(int)), int(kept["width"].iloc[0]))
+    if mpp is not None:
+        told["mpp"] = mpp
+    elif settings.mpp is not None:
+        log.warning("tiles.mpp is given, but the tiles had several sizes before they were resized: their scale is lost")
+    if settings.stain is not None:
+        target = settings.stain.target
+        told["stain"] = {"method": settings.stain.method, "target": None if target is None else store.digest_file(target)}
+    return told
