@@ -243,7 +243,7 @@ def read_chunk(path: Path) -> pa.Table:
 def finished_mpp(mpp: float | None, sides_px: Collection[int], size_px: int) -> float | None:
     """Micrometres per pixel of finished tiles of `size_px`, from those of the pictures they were made of.
 
-    None where it is not known: `mpp` is not, or the pictures had several sides, so that one tile shows more than another.
+    None where it is not known: `mpp` is not, or the pictures had several sides and tiles have several scales.
     """
     if mpp is None or len(set(sides_px)) != 1:
         return None

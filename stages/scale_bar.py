@@ -86,7 +86,8 @@ def under(picture_hwc: Pixels, mpp: float | None, side_px: int, enlarged: float 
 def _bar(long_px: float) -> npt.NDArray[np.uint8]:
     """Grey levels along a bar: black, its last pixel as dark as the bar covers of it."""
     covered = np.clip(long_px - np.arange(math.ceil(long_px)), 0, 1)
-    return np.round(255 * (1 - covered)).astype(np.uint8)
+    levels: npt.NDArray[np.uint8] = np.round(255 * (1 - covered)).astype(np.uint8)
+    return levels
 
 
 def _written(words: str, width: int) -> Pixels:
@@ -94,9 +95,8 @@ def _written(words: str, width: int) -> Pixels:
     font = ImageFont.load_default(TEXT_PX)
     strip = Image.new("RGB", (width, MARGIN_PX), "white")
     pen = ImageDraw.Draw(strip)
-    plain, middle = words.replace("µ", "u"), MARGIN_PX // 2
-    pen.text((0, middle), plain, fill="black", font=font, anchor="lm")
-    base = middle + (font.getmetrics()[0] - font.getmetrics()[1]) // 2
+    plain, base = words.replace("µ", "u"), MARGIN_PX // 2 + TEXT_PX // 3
+    pen.text((0, base), plain, fill="black", font=font, anchor="ls")
     for place in (i for i, letter in enumerate(words) if letter == "µ"):
         stem = round(font.getlength(plain[:place])) + 1
         pen.line((stem, base - 2, stem, base + 3), fill="black")

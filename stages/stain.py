@@ -68,7 +68,8 @@ def told(pixels_hwc: Pixels, method: Method) -> Stain | None:
     with np.errstate(all="ignore"):
         normalizer.fit(pixels_hwc)
     if method == "reinhard":
-        stain = Stain(method, np.float64(normalizer.target_means), np.float64(normalizer.target_stds))
+        means, spreads = (np.asarray(v, np.float64) for v in (normalizer.target_means, normalizer.target_stds))
+        stain = Stain(method, means, spreads)
         return stain if stain.strengths.min() >= SPREAD else None
     stain = Stain(method, normalizer.HERef, normalizer.maxCRef)
     # densities are above 0, so a vector that is not was not found among them

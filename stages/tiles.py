@@ -320,6 +320,6 @@ def _seen(settings: TilesSettings, kept: pd.DataFrame) -> dict[str, Any]:
     elif settings.mpp is not None:
         log.warning("tiles.mpp is given, but the tiles had several sizes before they were resized: their scale is lost")
     if settings.stain is not None:
-        target = settings.stain.target
-        told["stain"] = {"method": settings.stain.method, "target": None if target is None else store.digest_file(target)}
+        method, target = settings.stain.method, settings.stain.target
+        told["stain"] = {"method": method, "target": None if target is None else store.digest_file(target)}
     return told

@@ -1,9 +1,9 @@
 """Augmentation of stain: hematoxylin, eosin and DAB of every image a little stronger or weaker, each its own draw.
 
-Tellez et al., IEEE TMI 37:2126 (2018): optical densities times the inverse of Ruifrok & Johnston's matrix are amounts of
-three stains; each is multiplied by α of [1 − s, 1 + s] and moved by β of [−s, s]. "HED-light" has s = 0.05.
-Amounts are in natural optical density, −ln(level), as the paper's equations; scikit-image's are these over 13.8, in which
-a β of 0.05 would halve the light.
+Tellez et al., IEEE TMI 37:2126 (2018): optical densities times the inverse of Ruifrok & Johnston's matrix are amounts
+of three stains; each is multiplied by α of [1 − s, 1 + s] and moved by β of [−s, s]. "HED-light" has s = 0.05.
+Amounts are in natural optical density, −ln(level): a β of 0.05 of eosin takes 5 % of the green. scikit-image's are
+these over 13.8 (the density of its least level, 1e-6); there the same β would take half of it.
 Shapes: b images, c = 3 channels (RGB or stains), h × w pixels.
 """
 
