@@ -25,7 +25,7 @@ from stages.sources import chunks, opening, remote
 from stages.sources.chunks import Chunk
 from stages.sources.table import Columns, Source
 from stages.splits.stain_groups import stain
-from stages.tiles import TilesSettings
+from stages.tiles import TilesSettings, wanted
 
 CHUNK_TILES = 256
 
@@ -142,8 +142,7 @@ def _looked(settings: TilesSettings, source: Source, table: pd.DataFrame, engine
     """`table` with what each picture is: format, tile_id, size, grey, colour, stain; or the reason why not."""
     rows_m = table.loc[table["reason"].isna(), "row"].to_numpy(np.int64)
     pieces = chunks.cut(source, rows_m, CHUNK_TILES)
-    wanted = Wanted(settings.size_px, settings.not_square == "crop", settings.max_side_px)
-    results = engine.map(functools.partial(look, wanted=wanted), [piece for _, piece in pieces])
+    results = engine.map(functools.partial(look, wanted=wanted(settings)), [piece for _, piece in pieces])
     seen: list[dict[str, Any]] = []
     for (rows, _), result in zip(pieces, progress.track(results, "tiles", len(pieces), unit="chunk"), strict=True):
         seen += [{"row": int(row)} | one for row, one in zip(rows, result, strict=True)]

@@ -116,6 +116,7 @@ def render(results: Mapping[str, Path], about: About) -> str:
         audits=audits,
         tallies=_tallies(results, about, tiles, contest),
         look=views.look(results, about.shipped),
+        scale=views.scale(results),
         fidelity=numbers.fidelity(results),
         figures=views.figures(results),
         curves=views.curves(results),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline import report_plots as plots
-from stages import store
+from stages import scale_bar, store
 from stages.tables import ROLES
 
 Results = Mapping[str, Path]
@@ -61,6 +61,8 @@ class Made(NamedTuple):
     roles: list[tuple[str, list[tuple[int, int]], int, int]]
     """(role, (tiles, groups) of every class, tiles in all, groups in all)."""
     size_px: int
+    scale: str
+    """The scale in words; "not known" where it is not."""
     grey: bool
     notes: list[str]
 
@@ -159,13 +161,16 @@ def made(results: Results) -> Made | None:
     notes = [f"{count} set aside: {reason}." for reason, count in of_tiles.get("set_aside", {}).items()]
     if of_tiles.get("copies"):
         notes.append(f"{of_tiles['copies']} tiles equal another one pixel for pixel.")
+    if of_tiles.get("stain"):
+        notes.append(f"Every tile was given one stain (method {of_tiles['stain']['method']}).")
     if of_tiles.get("left_out"):
         notes.append(f"{of_tiles['left_out']} tiles of the source play no role here and were left out.")
     if of_tiles.get("roles"):
         notes.append(f"Roles were {of_tiles['roles']}, by group: no group has tiles in two roles.")
     if of_tiles.get("drawn_from_train"):
         notes.append(f"The source has no {' or '.join(of_tiles['drawn_from_train'])}: drawn from its train groups.")
-    return Made(classes, roles, int(of_tiles["size_px"]), of_tiles.get("colour") == "grey", notes)
+    scale = scale_bar.told(of_tiles.get("mpp"))
+    return Made(classes, roles, int(of_tiles["size_px"]), scale, of_tiles.get("colour") == "grey", notes)
 
 
 def fidelity(results: Results) -> list[tuple[str, str, str, str]]:

@@ -14,7 +14,7 @@ import pandas as pd
 from pipeline import report_pictures as pictures
 from pipeline import report_plots as plots
 from pipeline.report_numbers import Results, facts, said
-from stages import images
+from stages import images, scale_bar
 
 PALETTE = 10
 POINTS_AT_MOST = 900
@@ -57,6 +57,16 @@ class Class(NamedTuple):
     panels: list[Panel]
     rest: list[pictures.Tile]
     """The other tiles of the selection."""
+
+
+class Scale(NamedTuple):
+    """The scale bar of the tiles."""
+
+    part: float
+    """Its length as a share of a tile's side: tiles are as wide as the page has room for."""
+    length: str
+    told: str
+    """The scale in words."""
 
 
 class Community(NamedTuple):
@@ -113,6 +123,16 @@ def look(results: Results, shipped: str | None) -> list[Class]:
             one.panels.append(panel)
             one.rest.extend(rest)
     return shown
+
+
+def scale(results: Results) -> Scale | None:
+    """The scale bar that suits the tiles, where their scale is known."""
+    of_tiles = facts(results, "tiles")
+    if "mpp" not in of_tiles:
+        return None
+    side_um = float(of_tiles["mpp"]) * int(of_tiles["size_px"])
+    length = scale_bar.length_um(side_um)
+    return Scale(length / side_um, scale_bar.length_words(length), scale_bar.told(float(of_tiles["mpp"])))
 
 
 def _panels(

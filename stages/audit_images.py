@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from stages import compute, images, store, streams
+from stages import compute, images, scale_bar, store, streams
 from stages.contracts import Engine, Inputs, UserError
 from stages.images import ImageSet
 from stages.settings import Settings
@@ -93,6 +93,7 @@ def run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int, eng
 
 
 def _run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int) -> None:
+    from stages.privacy.pairs import TILE_PX
     from stages.privacy.reference import assemble
 
     material = _read(inputs, seed)
@@ -110,7 +111,9 @@ def _run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int) ->
     verdict = _judge(settings, found, reference, material.released)
     store.write_json(out / "audit.json", _audit(settings, found, reference, verdict, material))
     _write_distances(out / "distances.parquet", material, reference, near)
-    _write_pairs(out / "pairs.png", settings.pairs, material.released, pixels_rhwc, reference, near["released"])
+    page = _pairs(settings.pairs, material.released, pixels_rhwc, reference, near["released"])
+    side_px, mpp = pixels_rhwc.shape[1], scale_bar.known_mpp(inputs["tiles"])
+    store.write_bytes(out / "pairs.png", images.png(scale_bar.under(page, mpp, side_px, TILE_PX / side_px), level=6))
     facts = {"verdict": verdict.word, "released": len(material.released.table), "private": PRIVATE}
     store.write_json(out / "facts.json", facts)
 
@@ -353,15 +356,14 @@ def _write_distances(path: Path, material: Material, reference: "Reference", nea
     pd.concat(parts, ignore_index=True).to_parquet(path, index=False)
 
 
-def _write_pairs(
-    path: Path,
+def _pairs(
     most: int,
     released: ImageSet,
     pixels_rhwc: npt.NDArray[np.uint8],
     reference: "Reference",
     near: "Nearness",
-) -> None:
-    """Draw the most similar pairs: released tile, nearest train tile, nearest control tile. Private."""
+) -> images.Pixels:
+    """The most similar pairs: released tile, nearest train tile, nearest control tile. Private."""
     from stages.privacy.battery import nearest
     from stages.privacy.pairs import draw
 
@@ -378,4 +380,4 @@ def _write_pairs(
             words.append("none" if best is None else f"{near.similarity_ng[row, best]:.3f}")
         triples.append(tiles)
         captions.append(words)
-    store.write_bytes(path, images.png(draw(triples, captions, columns=2), level=6))
+    return draw(triples, captions, columns=2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from stages import compute, hub, images, models, progress, store
+from stages import compute, hub, images, models, progress, scale_bar, store
 from stages.contracts import Engine, Inputs, UserError
 from stages.settings import InputPath, Settings
 
@@ -63,6 +63,9 @@ class AutoencoderSettings(Settings):
     """Training steps over which the learning rate rises."""
     perceptual: float = Field(0.0, ge=0, le=100)
     """Weight of the SqueezeNet distance beside the mean absolute error of pixels."""
+    unlabelled: bool = True
+    """Whether to train also on the train groups' tiles that have no class, where the tiles stage leaves some; together
+    they are drawn as often as those of one class; for `train`."""
     precision: Literal["no", "bf16"] = "bf16"
     """bf16: training and encoding in bfloat16 where the processor has it, otherwise as "no", in float32."""
 
@@ -91,11 +94,13 @@ def run(settings: AutoencoderSettings, inputs: Inputs, out: Path, seed: int, eng
     if not len(train.table):
         raise UserError("The tiles hold no train tile, and the autoencoder works on those. Look at `tiles.roles`.")
     given = None if settings.mode == "train" else _given(settings)
+    unlabelled = _unlabelled(settings, inputs["tiles"], train)
     curves = None
     if given is not None and settings.mode == "folder":
         vae = models.read_vae(given.folder)
     else:
-        vae, curves = _train(settings, given, train, out, seed)
+        pool = train if unlabelled is None else _together(train, unlabelled)
+        vae, curves = _train(settings, given, pool, out, seed)
     device = compute.device()
     vae = vae.to(device)
     side = _padded(settings, vae, train.pixels_nhwc)
@@ -108,7 +113,8 @@ def run(settings: AutoencoderSettings, inputs: Inputs, out: Path, seed: int, eng
     store.write_tensors(out / "latents.safetensors", {"latents_vnchw": latents_vnchw})
     if curves is not None:
         curves.to_parquet(out / "curves.parquet", index=False)
-    quality = _reconstruct(vae, train, inputs["tiles"], side, out)
+    mpp = scale_bar.known_mpp(inputs["tiles"])
+    quality = _reconstruct(vae, train, inputs["tiles"], side, mpp, out)
     store.write_json(
         out / "facts.json",
         {
@@ -123,8 +129,40 @@ def run(settings: AutoencoderSettings, inputs: Inputs, out: Path, seed: int, eng
             "padded_px": side,
             "latent_mean_std": [float(latents_vnchw.float().mean()), float(latents_vnchw.float().std())],
             "psnr_db": quality,
+            **({} if mpp is None else {"mpp": mpp}),
+            **_trained_on(settings, train, unlabelled),
         },
     )
+
+
+def _unlabelled(settings: AutoencoderSettings, tiles: Path, train: images.ImageSet) -> images.ImageSet | None:
+    """The tiles without a class that `train` learns from too; None where there are none, or none are wanted."""
+    folder = tiles / "unlabelled"
+    if settings.mode != "train" or not settings.unlabelled or not folder.is_dir():
+        return None
+    found = images.read(folder)
+    if found.pixels_nhwc.shape[1:] != train.pixels_nhwc.shape[1:]:
+        raise UserError(
+            f"The tiles without a class are of {found.pixels_nhwc.shape[1]} px, the others of "
+            f"{train.pixels_nhwc.shape[1]} px. Set tiles.size_px, or autoencoder.unlabelled to false."
+        )
+    return found
+
+
+def _together(train: images.ImageSet, unlabelled: images.ImageSet) -> images.ImageSet:
+    """Both sets as one; what has no class is a class of its own, behind the others."""
+    labels_n = np.concatenate([train.labels_n, np.full(len(unlabelled.table), len(train.classes))])
+    pixels_nhwc = np.concatenate([train.pixels_nhwc, unlabelled.pixels_nhwc])
+    return images.make(pixels_nhwc, labels_n, (*train.classes, *unlabelled.classes))
+
+
+def _trained_on(
+    settings: AutoencoderSettings, train: images.ImageSet, unlabelled: images.ImageSet | None
+) -> dict[str, Any]:
+    """For the facts: how many tiles with and without a class `train` learned from."""
+    if settings.mode != "train":
+        return {}
+    return {"trained_on": {"train": len(train.table), "unlabelled": 0 if unlabelled is None else len(unlabelled.table)}}
 
 
 class _Given(NamedTuple):
@@ -257,7 +295,9 @@ def _untrained(settings: AutoencoderSettings, seed: int) -> Any:
     )
 
 
-def _reconstruct(vae: Any, train: images.ImageSet, tiles: Path, side: int, out: Path) -> dict[str, float]:
+def _reconstruct(
+    vae: Any, train: images.ImageSet, tiles: Path, side: int, mpp: float | None, out: Path
+) -> dict[str, float]:
     """Draw real tiles above their reconstructions; mean PSNR in dB on train and on val tiles."""
     import torch
 
@@ -281,5 +321,6 @@ def _reconstruct(vae: Any, train: images.ImageSet, tiles: Path, side: int, out: 
     shown = few.take(np.linspace(0, len(few.table) - 1, min(SHOWN, len(few.table))).astype(np.int64))
     again_nhwc = science.to_uint8(through(shown.pixels_nhwc)[1]).permute(0, 2, 3, 1).numpy()
     page = sheet(np.concatenate([shown.pixels_nhwc, again_nhwc]), columns=len(shown.table))
+    page = scale_bar.under(page, mpp, shown.pixels_nhwc.shape[1])
     store.write_bytes(out / "reconstruction.png", images.png(page, level=6))
     return quality

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from stages import compute, denoiser_networks, images, models, progress, store
+from stages import compute, denoiser_networks, images, models, progress, scale_bar, store
 from stages.contracts import Engine, Inputs, Interrupted, UserError
 from stages.settings import Settings
 
@@ -54,7 +54,9 @@ def run(settings: CandidatesSettings, inputs: Inputs, out: Path, seed: int, engi
     pixels_nhwc = _all_chunks(out, engine, chunks, seed)[: len(everyone)]
     labels, index = zip(*everyone, strict=True)
     images.write(out / "images", images.make(pixels_nhwc, labels, classes, {"index": index}))
-    store.write_bytes(out / "contact.png", images.png(contact_sheet(pixels_nhwc, settings, len(classes)), level=6))
+    mpp = scale_bar.known_mpp(inputs["autoencoder"])
+    page = scale_bar.under(contact_sheet(pixels_nhwc, settings, len(classes)), mpp, pixels_nhwc.shape[1])
+    store.write_bytes(out / "contact.png", images.png(page, level=6))
     store.write_json(
         out / "facts.json",
         {
@@ -66,6 +68,7 @@ def run(settings: CandidatesSettings, inputs: Inputs, out: Path, seed: int, engi
             "distinct": len({images.tile_id(pixels_hwc) for pixels_hwc in pixels_nhwc}),
             "rounding": "grey level = 127.5 (v + 1) to the nearest whole number, halves to even, cut to 0-255",
             "noise_stream": ["candidate", "class number", "number within the class"],
+            **({} if mpp is None else {"mpp": mpp}),
         },
     )
 

@@ -67,6 +67,9 @@ class ClassifierSettings(Settings):
     """Augmentation of plain: largest shift along each axis, in pixels of what the network sees."""
     jitter: float = Field(0.2, ge=0, le=1)
     """Augmentation of plain: largest change of contrast and of each channel, in standard deviations of the pixels."""
+    hed: float = Field(0.0, ge=0, le=1)
+    """Augmentation of plain, for tissue stained with H&E: each stain of an image times 1 ± hed, plus ± hed in optical
+    density (Tellez et al. 2018); 0: none, 0.05: light, 0.2: strong."""
     precision: Literal["no", "bf16"] = "bf16"
     """bf16: the forward pass in bfloat16 where the processor has it, otherwise as "no", in float32."""
 
@@ -74,6 +77,12 @@ class ClassifierSettings(Settings):
     def _one_width(self) -> Self:
         if self.network == "resnet18" and self.width is not None:
             raise ValueError("resnet18 has one width; leave width out")
+        return self
+
+    @model_validator(mode="after")
+    def _stains_in_plain(self) -> Self:
+        if self.hed and self.protocol != "plain":
+            raise ValueError(f"hed {self.hed:g} is part of the protocol plain, not of {self.protocol}; leave it out")
         return self
 
     @property
@@ -92,6 +101,7 @@ class ClassifierSettings(Settings):
             else []
         )
         parts += ["grey"] if grey else []
+        parts += [f"stains ± {self.hed:g}"] if self.hed else []
         parts += ["InfoDist protocol"] if self.protocol == "infodist" else []
         return ", ".join(parts)
 
@@ -134,6 +144,7 @@ def plan(settings: ClassifierSettings, learning_rate: float, pixels_nhwc: "Pixel
         mean=mean,
         std=std,
         bf16=settings.precision == "bf16" and compute.fast_bf16(),
+        hed=settings.hed,
     )
 
 

@@ -7,7 +7,7 @@ Shapes: h and w pixels, c = 3 channels.
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stages import images, store
+from stages import images, stain, store
+from stages.contracts import UserError
 from stages.images import Pixels
 from stages.sources.chunks import FORMATS, Chunk, fetch
+from stages.stain import Stain, StainSettings
 
 DEEP = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 """Pillow's modes of more than 8 bits a channel."""
@@ -34,13 +36,15 @@ DECODED = pa.schema(
         ("tile_id", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("side", pa.int32()),
         ("grey", pa.bool_()),
         ("png", pa.binary()),
         ("reason", pa.string()),
         ("hint", pa.string()),
     ]
 )
-"""A decoded chunk: row of the source, what `rgb` found and its PNG, or why not; `hint` as in `chunks.Found`."""
+"""A decoded chunk: row of the source, what `rgb` found and its PNG, or why not; `hint` as in `chunks.Found`. `side` is
+what the picture's (square) side was before it was resized, in pixels."""
 
 
 class Wanted(NamedTuple):
@@ -52,6 +56,8 @@ class Wanted(NamedTuple):
     """Cut the middle square out of a picture that is not square, instead of setting it aside."""
     max_side_px: int
     """A longer side is no tile; it is not even decoded."""
+    stain: Stain | None = None
+    """The stain that every tile is given; None leaves it its own."""
 
 
 class Refused(Exception):
@@ -62,12 +68,17 @@ def rgb(content: bytes | Pixels | None, wanted: Wanted) -> Pixels:
     """The picture in `content` (a file's bytes, or grey or RGB pixels) as h × w × 3 RGB.
 
     Upright (EXIF orientation applied), on white where transparent.
-    Resized to `wanted.size_px`: the mean over areas when it shrinks, bicubic when it grows.
+    Resized to `wanted.size_px`: the mean over areas when it shrinks, bicubic when it grows. Then in `wanted.stain`.
 
     Raises:
         Refused: the file is empty, no picture, truncated, deeper than 8 bits, of several frames, of a colour mode
-            whose meaning is uncertain, too large, too small, or not square.
+            whose meaning is uncertain, too large, too small, or not square; or its stain cannot be told.
     """
+    return _finished(_picture(content, wanted), wanted)
+
+
+def _picture(content: bytes | Pixels | None, wanted: Wanted) -> Image.Image:
+    """The picture in `content` in its own size, RGB; refused as `rgb` says."""
     if content is None:
         raise Refused("unreadable")
     if len(content) == 0:
@@ -77,7 +88,7 @@ def rgb(content: bytes | Pixels | None, wanted: Wanted) -> Pixels:
         try:
             with _opened(content) as image:
                 _check(image, content, wanted)
-                picture = _on_white(ImageOps.exif_transpose(image))
+                return _on_white(ImageOps.exif_transpose(image))
         except Refused:
             raise
         except UnidentifiedImageError:
@@ -86,7 +97,51 @@ def rgb(content: bytes | Pixels | None, wanted: Wanted) -> Pixels:
             raise Refused("too large") from None
         except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error … on damaged files
             raise Refused("damaged or truncated") from None
-    return np.asarray(_sized(picture, wanted))
+
+
+def _finished(picture: Image.Image, wanted: Wanted) -> Pixels:
+    """A picture at the wanted size, in the wanted stain."""
+    return in_stain(np.asarray(_sized(picture, wanted)), wanted)
+
+
+def in_stain(pixels_hwc: Pixels, wanted: Wanted) -> Pixels:
+    """A tile in `wanted.stain`; as it is where none is wanted.
+
+    Raises:
+        Refused: its own stain cannot be told.
+    """
+    if wanted.stain is None:
+        return pixels_hwc
+    found = stain.stained(pixels_hwc, wanted.stain)
+    if found is None:
+        raise Refused("stain cannot be told")
+    return found
+
+
+def wanted_stain(settings: StainSettings, max_side_px: int) -> Stain:
+    """The stain that `settings` ask for, read from their target where there is one.
+
+    Raises:
+        UserError: the target is missing, no picture, or its stain cannot be told.
+    """
+    if settings.target is None:
+        return stain.own_reference()
+    if not settings.target.is_file():
+        raise UserError(f"There is no picture at {settings.target}. Mend tiles.stain.target.")
+    try:
+        pixels_hwc = rgb(settings.target.read_bytes(), Wanted(None, True, max_side_px))
+    except Refused as refused:
+        raise UserError(
+            f"{settings.target} cannot be the target of the stain: {refused}. Give a picture of stained tissue, of 8 "
+            f"bits a channel and at most {max_side_px} px a side."
+        ) from None
+    found = stain.told(pixels_hwc, settings.method)
+    if found is None:
+        raise UserError(
+            f"The stain of {settings.target} cannot be told: it shows too little tissue, or one colour. Give tiles."
+            "stain.target a picture that is mostly tissue and shows hematoxylin and eosin."
+        )
+    return found
 
 
 def _opened(content: bytes | Pixels) -> Image.Image:
@@ -150,17 +205,18 @@ def _sized(picture: Image.Image, wanted: Wanted) -> Image.Image:
 
 
 def decode_chunk(chunk: Chunk, wanted: Wanted) -> dict[str, list[Any]]:
-    """Decode a chunk: columns tile_id, width, height, grey, png, reason and hint, one entry for each of its images."""
+    """Decode a chunk: the columns of `DECODED` but `row`, one entry for each of its images."""
     columns: dict[str, list[Any]] = {name: [] for name in DECODED.names if name != "row"}
     for found in fetch(chunk):
         values: dict[str, Any] = {"hint": found.hint}
         try:
-            pixels_hwc = rgb(found.content, wanted)
+            picture = _picture(found.content, wanted)
+            pixels_hwc = _finished(picture, wanted)
         except Refused as refused:
             values["reason"] = str(refused)
         else:
             values |= {"tile_id": images.tile_id(pixels_hwc), "png": images.png(pixels_hwc)}
-            values |= {"height": pixels_hwc.shape[0], "width": pixels_hwc.shape[1]}
+            values |= {"height": pixels_hwc.shape[0], "width": pixels_hwc.shape[1], "side": min(picture.size)}
             values["grey"] = images.is_grey(pixels_hwc)
         for name, column in columns.items():
             column.append(values.get(name))
@@ -180,3 +236,13 @@ def read_chunk(path: Path) -> pa.Table:
     """A decoded chunk, memory-mapped."""
     with pa.memory_map(str(path)) as file:
         return pa.ipc.open_file(file).read_all()
+
+
+def finished_mpp(mpp: float | None, sides_px: Collection[int], size_px: int) -> float | None:
+    """Micrometres per pixel of finished tiles of `size_px`, from those of the pictures they were made of.
+
+    None where it is not known: `mpp` is not, or the pictures had several sides and tiles have several scales.
+    """
+    if mpp is None or len(set(sides_px)) != 1:
+        return None
+    return mpp * next(iter(sides_px)) / size_px

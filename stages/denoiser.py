@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from stages import compute, denoiser_networks, images, models, store
+from stages import compute, denoiser_networks, images, models, scale_bar, store
 from stages.contracts import Engine, Inputs, UserError
 from stages.denoiser_networks import DiTSettings, UNetSettings, UViTSettings
 from stages.settings import Settings
@@ -220,6 +220,7 @@ class Checkup:
         self.autoencoder = models.read_autoencoder(inputs["autoencoder"] / "vae")
         self.autoencoder.model.to(learner.accelerator.device)
         self.side = int(store.read_json(inputs["autoencoder"] / "facts.json")["size_px"])
+        self.mpp = scale_bar.known_mpp(inputs["autoencoder"])
         self.squeezenet = models.read_squeezenet()
         self.solver = dpm_solver(settings.noise)
         val = images.read(inputs["tiles"] / "images", role="val")
@@ -268,7 +269,7 @@ class Checkup:
         from PIL import Image
 
         rows = [np.asarray(Image.open(self.folder / f"row-{step:08d}.png").convert("RGB")) for step in self.steps]
-        return np.concatenate(rows)
+        return scale_bar.under(np.concatenate(rows), self.mpp, self.side)
 
     def _samples(self) -> images.Pixels:
         """Samples with classes in turn, as pixels."""

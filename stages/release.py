@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from stages import images, release_check, store
+from stages import images, release_check, scale_bar, store
 from stages.contracts import Engine, Inputs, NoGo, UserError
 from stages.images import ImageSet, Pixels
 from stages.release_card import card, review_page
@@ -64,7 +64,8 @@ class Shipped(NamedTuple):
     folders: tuple[str, ...]
     """Folder of each class: its name, in letters that any file system takes."""
     table: pd.DataFrame
-    """Rows as in `images`: `release_check.COLUMNS` (file_name is from train/), and soft labels if they ship."""
+    """Rows as in `images`: `release_check.COLUMNS` (file_name is from train/), mpp if it is known, and soft labels if
+    they ship."""
 
 
 def run(settings: ReleaseSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
@@ -82,7 +83,8 @@ def run(settings: ReleaseSettings, inputs: Inputs, out: Path, seed: int, engine:
     _refuse_real(shipped, real_ids)
     folder = out / "dataset"
     _write_images(shipped, folder)
-    sheet = contact_sheet(shipped.images, settings.sheet_per_class, settings.sheet_columns)
+    mpp = scale_bar.known_mpp(inputs["tiles"])
+    sheet = contact_sheet(shipped.images, settings.sheet_per_class, settings.sheet_columns, mpp)
     store.write_bytes(folder / release_check.SHEET, images.png(sheet, level=9))
     evidence = {key: plain(value) for key, value in audit.items() if key in AUDIT_KEYS}
     store.write_json(folder / release_check.AUDIT, evidence)
@@ -125,6 +127,8 @@ def _shipped(settings: ReleaseSettings, inputs: Inputs) -> Shipped:
     index = candidates["index"].iloc[rows_m].to_numpy()
     table = pd.DataFrame({"file_name": names, "label": chosen.labels_n, "tile_id": ids}).join(told).assign(index=index)
     assert tuple(table.columns) == release_check.COLUMNS
+    mpp = scale_bar.known_mpp(inputs["tiles"])
+    table = table if mpp is None else table.assign(mpp=mpp)
     return Shipped(chosen, folders, table.join(_soft_labels(settings, chosen)) if settings.soft_labels else table)
 
 
@@ -188,8 +192,11 @@ def marked_png(pixels_hwc: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def contact_sheet(tiles: ImageSet, per_class: int, columns: int) -> Pixels:
-    """The first tiles of every class under its name, on white; small tiles are enlarged by a whole number."""
+def contact_sheet(tiles: ImageSet, per_class: int, columns: int, mpp: float | None = None) -> Pixels:
+    """The first tiles of every class under its name, on white; small tiles are enlarged by a whole number.
+
+    Below them stands a scale bar where `mpp`, micrometres per pixel of a tile, is known.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     scale = max(1, -(-64 // tiles.pixels_nhwc.shape[1]))
@@ -209,7 +216,7 @@ def contact_sheet(tiles: ImageSet, per_class: int, columns: int) -> Pixels:
             row, column = divmod(number, columns)
             sheet.paste(tile, (GAP_PX + column * step, top + caption + row * step))
         top += height
-    return np.asarray(sheet)
+    return scale_bar.under(np.asarray(sheet), mpp, tiles.pixels_nhwc.shape[1], scale)
 
 
 def _benchmark(inputs: Inputs) -> dict[str, Any]:
@@ -253,7 +260,7 @@ def _provenance(settings: ReleaseSettings, inputs: Inputs, seed: int) -> dict[st
         if key in TOLD:
             steps[key] |= {"told_settings": plain(causes.get("settings")), "facts": plain(_facts(inputs, key))}
     told = {"name": settings.name, "version": settings.version, "selection": settings.selection, "seed": seed}
-    told |= {"soft_labels": settings.soft_labels}
+    told |= {"soft_labels": settings.soft_labels, "mpp": scale_bar.known_mpp(inputs["tiles"])}
     versions = {name: _version(name) for name in ("histodistill", *LIBRARIES)}
     return {"release": told, "steps": steps, "versions": versions | {"python": sys.version.split()[0]}}
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from stages import scale_bar
+
 LICENCES = (
     *("Apache-2.0", "BSD-3-Clause", "MIT", "CC0-1.0", "PDDL-1.0", "ODbL-1.0", "ODC-By-1.0"),
     *("CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-ND-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0"),
@@ -51,6 +53,7 @@ def card(
         classes=classes,
         n=n,
         size_px=size_px,
+        scale=scale_bar.told(facts["tiles"].get("mpp")),
         candidates=candidates,
         real=_sums(facts["tiles"], "train"),
         test=_sums(facts["tiles"], "test"),
@@ -176,6 +179,8 @@ def _autoencoder(facts: Mapping[str, Any]) -> str:
         "finetune": "given, and trained further on the same real tiles",
     }
     parts = [modes.get(str(facts.get("mode")), "")]
+    more = facts.get("trained_on", {}).get("unlabelled")
+    parts += [f"and on {more} more of their groups that have no class"] if more else []
     parts += [f"{key} {facts[key]}" for key in ("origin", "licence", "digest") if facts.get(key)]
     return "; ".join(part for part in parts if part) or "see provenance.json"
 

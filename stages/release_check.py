@@ -22,7 +22,9 @@ NEEDED = (CARD, LICENCE, METADATA, SHEET, AUDIT, PROVENANCE)
 ALLOWED = {*NEEDED, BENCHMARK, REVIEW, CHECKSUMS}
 TILE = re.compile(r"train/[\w.-]+/[\w.-]+\.png")
 COLUMNS = ("file_name", "label", "tile_id", "community", "centrality", "rank", "index")
-"""Of the metadata; soft labels (p0, p1, …) may follow where the provenance declares them."""
+"""Of the metadata; `SCALE` and soft labels (p0, p1, …) may follow where the provenance declares them."""
+SCALE = "mpp"
+"""Micrometres per pixel, the same for every tile; there where it is known."""
 VERDICTS = ("GO", "REVIEW", "NO-GO")
 MARK = b"Comment\0Synthetic image; no photograph of tissue."
 """The one text a tile may hold: the PNG chunk that says what it is, wherever it is copied."""
@@ -188,7 +190,10 @@ def _columns(contents: dict[str, bytes]) -> Iterator[str]:
     except Exception:  # `_metadata` tells of it
         return
     declared = bool(_json(contents, PROVENANCE).get("release", {}).get("soft_labels"))
-    more = [name for name in table.column_names if name not in COLUMNS]
+    scales = set(table[SCALE].to_pylist()) if SCALE in table.column_names else {None}
+    if scales != {_json(contents, PROVENANCE).get("release", {}).get(SCALE)}:
+        yield f"{METADATA}: its {SCALE} is not the one that {PROVENANCE} declares"
+    more = [name for name in table.column_names if name not in (*COLUMNS, SCALE)]
     if more and more != [f"p{number}" for number in range(classes)]:
         yield f"{METADATA}: holds columns that have no place in a release ({', '.join(more)})"
     elif more and not declared:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from stages import compute, decoding, images, progress, store
 from stages.contracts import Engine, Interrupted, UserError
+from stages.decoding import Refused, Wanted
 from stages.slide_settings import SlidesSettings
 from stages.slide_survey import COLUMNS, UNKNOWN_MPP, Asked, Survey, survey
 from stages.slides.grid import Plan
@@ -37,7 +38,8 @@ class Regions(NamedTuple):
     plan: Plan
     places: tuple[tuple[int, int], ...]
     """x and y of each tile at level 0."""
-    tile_px: int
+    tile: Wanted
+    """The finished tile: its side and, where one is given, its stain."""
     least_sharpness: float | None
 
 
@@ -166,16 +168,18 @@ def _capped(tiles: pd.DataFrame, most: int) -> pd.DataFrame:
     return tiles.drop(index=rank.index[rank >= most]).reset_index(drop=True)
 
 
-def pieces(found: Surveyed, settings: SlidesSettings, size: int) -> list[tuple[npt.NDArray[np.int64], Regions]]:
+def pieces(
+    found: Surveyed, settings: SlidesSettings, tile: Wanted, size: int
+) -> list[tuple[npt.NDArray[np.int64], Regions]]:
     """The tiles to be read, `size` or fewer of one slide in a piece, with their rows."""
-    cut = []
+    tile, cut = tile._replace(size_px=settings.tile_px), []
     good = found.tiles[found.tiles["reason"].isna()]
     for slide, told in found.told.items():
         path, part = Path(found.slides["path"].tolist()[slide]), good[good["slide"] == slide]
         for start in range(0, len(part), size):
             some_of = part.iloc[start : start + size]
             places = tuple(zip(some_of["x"].astype(int), some_of["y"].astype(int), strict=True))
-            work = Regions(path, Plan(**told["plan"]), places, settings.tile_px, settings.least_sharpness)
+            work = Regions(path, Plan(**told["plan"]), places, tile, settings.least_sharpness)
             cut.append((some_of["row"].to_numpy(np.int64), work))
     return cut
 
@@ -190,7 +194,8 @@ def read_regions(regions: Regions) -> dict[str, list[Any]]:
 
 
 def _tile(regions: Regions, place: tuple[int, int]) -> dict[str, Any]:
-    plan, side = regions.plan, regions.tile_px
+    plan, side = regions.plan, regions.tile.size_px
+    assert side is not None
     try:
         pixels_hwc = slide_reading.region(regions.path, *place, plan.level, plan.read_px, plan.read_px)
     except Unreadable:
@@ -200,8 +205,12 @@ def _tile(regions: Regions, place: tuple[int, int]) -> dict[str, Any]:
         pixels_hwc = np.asarray(Image.fromarray(pixels_hwc).resize((side, side), method))
     if regions.least_sharpness is not None and sharpness(pixels_hwc) < regions.least_sharpness:
         return {"reason": BLURRED}
+    try:
+        pixels_hwc = decoding.in_stain(pixels_hwc, regions.tile)
+    except Refused as refused:
+        return {"reason": str(refused)}
     found: dict[str, Any] = {"tile_id": images.tile_id(pixels_hwc), "png": images.png(pixels_hwc)}
-    return found | {"width": side, "height": side, "grey": images.is_grey(pixels_hwc)}
+    return found | {"width": side, "height": side, "side": side, "grey": images.is_grey(pixels_hwc)}
 
 
 def set_damaged_aside(found: Surveyed, tiles: pd.DataFrame) -> None:

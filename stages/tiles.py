@@ -27,6 +27,7 @@ from stages.slide_tiling import Surveyed
 from stages.sources import chunks, medmnist, opening, remote, slide_files
 from stages.sources.folders import Unlisted
 from stages.sources.table import Columns
+from stages.stain import StainSettings
 
 log = logging.getLogger(__name__)
 NAMED_ON_SCREEN = 10
@@ -83,6 +84,10 @@ class TilesSettings(Settings):
     """Image files of which the table says nothing: an error, or left out."""
     size_px: int | None = Field(None, ge=8, le=2048)
     """Side to which tiles are resized, in pixels. None: as they are; then all must be equal."""
+    mpp: float | None = Field(None, gt=0)
+    """Micrometres per pixel of the tiles as they lie in the source; None: not known. Resizing is allowed for."""
+    stain: StainSettings | None = None
+    """The stain that every tile is given; one whose own cannot be told is set aside. None: tiles keep their own."""
     not_square: Literal["set_aside", "crop"] = "set_aside"
     """Pictures that are not square: set aside, or cut to their middle square."""
     max_side_px: int = Field(8192, ge=8, le=32768)
@@ -128,7 +133,8 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
     classes = tile_order.checked_classes(table, kept)
     images.write_encoded(out / "images", tile_order.shards(kept, classes))
     origin = {"left_out": found.left_out, "roles": "given" if found.given else "drawn", "drawn_from_train": list(drawn)}
-    facts = tile_order.facts(table, kept, classes) | origin | {"grouping": told} | dict(found.facts)
+    facts = tile_order.facts(table, kept, classes) | origin | {"grouping": told} | _seen(settings, kept)
+    facts |= found.facts
     used = kept
     if found.slides is not None:
         tiles = slide_results.settled(pd.concat([table, bare]), kept, settings.slides)
@@ -184,8 +190,7 @@ def gathered(settings: TilesSettings, out: Path, engine: Engine) -> Gathered:
     pieces = chunks.cut(source, table.loc[table["reason"].isna(), "row"].to_numpy(np.int64), settings.chunk_tiles)
     if not pieces:
         raise UserError(f"No tile is left to decode in {settings.source}: {tile_order.reasons(table)}.")
-    wanted = Wanted(settings.size_px, settings.not_square == "crop", settings.max_side_px)
-    decode = functools.partial(decoding.decode_chunk, wanted=wanted)
+    decode = functools.partial(decoding.decode_chunk, wanted=wanted(settings))
     table = gathering.decoded(table, pieces, decode, work, engine)
     return Gathered(table, source.grouped, source.table["group"], given, left_out, source.facts)
 
@@ -204,7 +209,7 @@ def _gathered_slides(settings: TilesSettings, path: Path, work: Path, engine: En
     given, left_out = dividing.given_roles(slides, settings.roles, settings.leave_out)
     slides = slides[~slides["role"].isin(settings.leave_out)].reset_index(drop=True)
     found = slide_tiling.surveyed(slides, settings.slides, work, engine)
-    pieces = slide_tiling.pieces(found, settings.slides, settings.chunk_tiles)
+    pieces = slide_tiling.pieces(found, settings.slides, wanted(settings), settings.chunk_tiles)
     if not pieces:
         named = ", ".join(f"{count} × {reason}" for reason, count in found.slides["reason"].value_counts().items())
         raise UserError(
@@ -214,6 +219,16 @@ def _gathered_slides(settings: TilesSettings, path: Path, work: Path, engine: En
     table = gathering.decoded(found.tiles, pieces, slide_tiling.read_regions, work, engine)
     slide_tiling.set_damaged_aside(found, table)
     return Gathered(table, True, found.tiles["group"], given, left_out, {}, found)
+
+
+def wanted(settings: TilesSettings) -> Wanted:
+    """What a tile should be, the target's stain read.
+
+    Raises:
+        UserError: the target of the stain is missing, or its stain cannot be told.
+    """
+    stain = None if settings.stain is None else decoding.wanted_stain(settings.stain, settings.max_side_px)
+    return Wanted(settings.size_px, settings.not_square == "crop", settings.max_side_px, stain)
 
 
 def columns_of(settings: TilesSettings) -> Columns:
@@ -258,3 +273,15 @@ def _report_set_aside(aside: pd.DataFrame) -> None:
         log.warning("and %d more are set aside; quarantine.csv names them all", len(aside) - NAMED_ON_SCREEN)
 
 
+def _seen(settings: TilesSettings, kept: pd.DataFrame) -> dict[str, Any]:
+    """The scale (`mpp`) and the stain of the finished tiles, each where it is known or given; slides tell their own."""
+    told: dict[str, Any] = {}
+    mpp = decoding.finished_mpp(settings.mpp, set(kept["side"].astype(int)), int(kept["width"].iloc[0]))
+    if mpp is not None:
+        told["mpp"] = mpp
+    elif settings.mpp is not None:
+        log.warning("tiles.mpp is given, but the tiles had several sizes before they were resized: their scale is lost")
+    if settings.stain is not None:
+        method, target = settings.stain.method, settings.stain.target
+        told["stain"] = {"method": method, "target": None if target is None else store.digest_file(target)}
+    return told

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from stages.classify import augment
+from stages.classify import augment, hed
 from stages.classify.plan import Draw, Plan, Protocol, Rows
 
 WARM_UP = 0.1
@@ -45,6 +45,8 @@ def _rows(rows_by_class: Sequence[Rows], batch: int, k: int, draw: Draw, generat
 
 
 def _augment(img_bchw: Tensor, plan: Plan, generator: Generator) -> Tensor:
+    # stains first, while levels are those of light; turns and shifts would change nothing of it, jitter would
+    img_bchw = hed.augment(img_bchw, plan.hed, plan.mean, plan.std, generator)
     return augment.augment(img_bchw, plan.strength, generator)
 
 

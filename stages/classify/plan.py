@@ -45,6 +45,8 @@ class Plan(NamedTuple):
     std: Sequence[float]
     bf16: bool
     """Whether the forward pass is in bfloat16 (weights and optimiser stay float32)."""
+    hed: float = 0.0
+    """Of the augmentation of stain in the protocol `plain` (`stages.classify.hed`); 0: none."""
 
     def evaluates(self, step: int) -> bool:
         """Whether val is looked at after this step (counted from 0)."""

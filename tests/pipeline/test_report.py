@@ -11,7 +11,7 @@ import pytest
 from reporting import Results, about, make_audit, make_benchmark, make_results
 
 from pipeline import report
-from stages import images
+from stages import images, store
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,19 @@ def test_real_tiles_come_from_validation_alone(results: Results, page: str) -> N
     for role in ("train", "val", "test", "control"):
         shown = [pictures.tile(pixels_hwc, "").uri in page for pixels_hwc in real.where(role=role).pixels_nhwc]
         assert sum(shown) == (36 if role == "val" else 0)
+
+
+def test_a_known_scale_has_a_bar_beside_every_panel_and_an_unknown_one_none(
+    results: Results, page: str, tmp_path: Path
+) -> None:
+    assert "Scale: not known." in text_of(page) and 'class="scale"' not in page
+    folder = Path(shutil.copytree(results["tiles"], tmp_path / "tiles"))
+    store.write_json(folder / "facts.json", store.read_json(folder / "facts.json") | {"mpp": 0.5})
+    scaled = report.render(results | {"tiles": folder}, about(results))
+    text = text_of(scaled)
+    assert "Scale: 0.5 µm per pixel." in text and "Real tiles, 16 × 16 px, 0.5 µm per pixel; in brackets" in text
+    bars = re.findall(r'<div class="scale"><svg[^>]*><rect width="([0-9.]+)" height="1"/></svg>2 µm</div>', scaled)
+    assert len(bars) == scaled.count('<div class="tiles') > 0 and set(bars) == {"0.250000"}, "2 of 8 µm"
 
 
 def test_a_forbidding_audit_is_what_one_sees_first(results: Results, tmp_path: Path) -> None:

@@ -29,12 +29,14 @@ from made_slides import big_slide
 
 from pipeline import engine as engines
 from stages import gathering, slide_tiling
+from stages.decoding import Wanted
 from stages.slide_settings import SlidesSettings
 from stages.slide_tiling import Regions, Surveyed
 from stages.sources import slide_files
 from stages.sources.table import Columns
 
 CHUNK = 256
+TILE = Wanted(None, False, 2048)
 
 
 def bare(regions: Regions) -> int:
@@ -44,8 +46,9 @@ def bare(regions: Regions) -> int:
     slide, plan, size = openslide.OpenSlide(regions.path), regions.plan, 0
     for place in regions.places:
         tile = slide.read_region(place, plan.level, (plan.read_px, plan.read_px)).convert("RGB")
-        if plan.read_px != regions.tile_px:
-            tile = tile.resize((regions.tile_px, regions.tile_px), Image.Resampling.BOX)
+        side = regions.tile.size_px
+        if plan.read_px != side:
+            tile = tile.resize((side, side), Image.Resampling.BOX)
         buffer = io.BytesIO()
         tile.save(buffer, format="PNG", compress_level=1)
         size += buffer.tell()
@@ -66,7 +69,7 @@ def surveyed(folder: Path, settings: SlidesSettings, work: Path, engine: Any) ->
 
 
 def read(found: Surveyed, settings: SlidesSettings, work: Path, engine: Any) -> pd.DataFrame:
-    cut = slide_tiling.pieces(found, settings, CHUNK)
+    cut = slide_tiling.pieces(found, settings, TILE, CHUNK)
     return gathering.decoded(found.tiles, cut, slide_tiling.read_regions, work, engine)
 
 
@@ -106,7 +109,7 @@ def main() -> None:
                 found = surveyed(folder, settings, fresh(work), engine)
             with clock(seconds["ours"]):
                 table = read(found, settings, work, engine)
-            cut = [regions for _, regions in slide_tiling.pieces(found, settings, CHUNK)]
+            cut = [regions for _, regions in slide_tiling.pieces(found, settings, TILE, CHUNK)]
             with clock(seconds["bare"]):
                 size = sum(engine.map(bare, cut))
         tiles = int(found.tiles["reason"].isna().sum())

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from textures import Serial, Threads, digests, kill_when, steps_saved, write_tiles
 
 from stages import compute, images, judge, models, store, tables
@@ -156,3 +157,11 @@ def test_the_settings_can_be_read_without_loading_torch() -> None:
     code = f"{imports}; print(sorted({{'torch', 'sklearn'}} & {{*sys.modules}}))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=Path(judge.__file__).parents[1])
     assert told.stdout.strip() == b"[]", told.stderr
+
+
+def test_stains_are_shifted_where_it_is_asked_and_its_title_says_so(alone: Path, tiles: Path, tmp_path: Path) -> None:
+    shifted = run(tmp_path / "out", tiles, ALONE.model_copy(update={"hed": 0.05}))
+    assert digests(shifted / "colour") != digests(alone / "colour")
+    assert models.read_network(shifted / "colour", networks.build)[1]["title"].endswith("16 px, stains ± 0.05")
+    with pytest.raises(ValidationError, match="part of the protocol plain, not of infodist"):
+        judge.JudgeSettings(protocol="infodist", hed=0.05)
