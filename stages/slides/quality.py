@@ -86,8 +86,12 @@ def pen_colours(rgb_hwc: Pixels) -> dict[str, Mask]:
 
 def dark_mask(rgb_hwc: Pixels, mpp: Mpp) -> Mask:
     """Where tissue is folded or covered by dark debris, h × w: dark, and wider than a nucleus all around."""
+    return opened(_dark(rgb_hwc), NUCLEUS_UM / 2 / mpp)
+
+
+def _dark(rgb_hwc: Pixels) -> Mask:
     dark: Mask = rgb_hwc.astype(np.float32) @ GREY < DARK
-    return opened(dark, NUCLEUS_UM / 2 / mpp)
+    return dark
 
 
 def opened(mask_hw: Mask, radius: float) -> Mask:
@@ -108,7 +112,8 @@ def fault(rgb_hwc: Pixels, mpp: Mpp, limits: QualityLimits) -> str | None:
     """What is wrong with a tile, the first of "pen", "dark or folded" and "blurred"; None when it is good."""
     if limits.most_pen is not None and pen_mask(rgb_hwc).mean() > limits.most_pen:
         return "pen"
-    if limits.most_dark is not None and dark_mask(rgb_hwc, mpp).mean() > limits.most_dark:
+    most = limits.most_dark  # opening only takes away: most tiles are too bright to need it
+    if most is not None and _dark(rgb_hwc).mean() > most and dark_mask(rgb_hwc, mpp).mean() > most:
         return "dark or folded"
     if limits.least_sharpness is not None and sharpness(rgb_hwc) < limits.least_sharpness:
         return "blurred"
