@@ -114,9 +114,7 @@ def held(path: Path) -> dict[str, Any]:
 
 
 def _draw(asked: Asked, seen: Survey, settings: SlidesSettings, folder: Path) -> None:
-    tiles = seen.table.assign(
-        x=seen.table["x"] - seen.told["origin"][0], y=seen.table["y"] - seen.told["origin"][1]
-    )
+    tiles = seen.table.assign(x=seen.table["x"] - seen.told["origin"][0], y=seen.table["y"] - seen.told["origin"][1])
     classes = tuple(sorted(tiles["label"].dropna().unique()))
     side0, per_pixel = seen.told["plan"]["side0_px"], seen.told["per_pixel"]
     drawn = preview(np.asarray(seen.thumbnail_hwc), per_pixel, tiles, classes, side0, settings.preview_px)
@@ -126,7 +124,8 @@ def _draw(asked: Asked, seen: Survey, settings: SlidesSettings, folder: Path) ->
 def page(found: dict[str, Any]) -> str:
     """The findings as plain text."""
     lines = [*folded(found["source"])]
-    lines += line("slides", f"{len(found['slides'])}, cut into tiles of {found['tile_px']} px at {found['mpp']:g} µm per pixel")
+    cut = f"cut into tiles of {found['tile_px']} px at {found['mpp']:g} µm per pixel"
+    lines += line("slides", f"{len(found['slides'])}, {cut}")
     patients = "not told: every slide is its own group" if found["patients"] is None else str(found["patients"])
     lines += line("patients", patients)
     if found["labels"]:
@@ -136,7 +135,7 @@ def page(found: dict[str, Any]) -> str:
     for one in found["slides"]:
         lines += [*heading(one["name"]), *_slide(one)]
     good = [one["taken"]["tiles"] for one in found["slides"] if not one["refused"]]
-    lines += ["", *folded(f"{sum(good):,} tiles of {len(good)} slides would be read; blurred ones fall away then.")]
+    lines += ["", *folded(f"{sum(good):,} tiles would be read; blurred ones fall away then.")]
     return "\n".join(text.rstrip() for text in lines) + "\n"
 
 
@@ -146,13 +145,16 @@ def _slide(one: dict[str, Any]) -> list[str]:
         wide, high = one["size_px"]
         mpp = "unknown micrometres per pixel" if one["mpp0"] is None else f"{one['mpp0']:.4g} µm per pixel"
         power = f", objective {one['objective']}×" if one["objective"] else ""
-        lines += line("holds", f"{wide:,} × {high:,} px, {mpp}{power}, {one['vendor']}, levels {_levels(one['levels'])}")
+        levels = ", ".join(f"{down:g}" for down in one["levels"])
+        lines += line("holds", f"{wide:,} × {high:,} px, {mpp}{power}, {one['vendor']}, levels {levels}")
         lines += _hides(one["hides"], one["properties"])
     if one["refused"]:
         return lines + line("set aside", one["refused"])
     taken = one["taken"]
     lines += line("tissue", f"{taken['tissue']:.0%} of the slide")
-    lines += line("taken", f"{taken['tiles']:,} tiles, read from level {taken['level']}, {taken['mpp']:.4g} µm per pixel")
+    lines += line(
+        "taken", f"{taken['tiles']:,} tiles of {taken['mpp']:.4g} µm per pixel, read from level {taken['level']}"
+    )
     if taken["annotated_regions"] is not None:
         lines += line("annotation", f"{taken['annotated_regions']} regions")
     lines += line("classes", ", ".join(f"{label} {n:,}" for label, n in taken["by_class"].items()) or "none")
@@ -161,16 +163,13 @@ def _slide(one: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _levels(downsamples: list[float]) -> str:
-    return ", ".join(f"{down:g}" for down in downsamples)
-
-
 def _hides(hides: dict[str, Any], of: int) -> list[str]:
     lines = []
     if hides["pictures"]:
         lines += line("hides pictures", f"{', '.join(hides['pictures'])}: never read")
     if hides["properties"]:
-        lines += line("hides words", f"{len(hides['properties'])} of {of} properties may tell who or when; never copied:")
+        few = f"{len(hides['properties'])} of {of} properties"
+        lines += line("hides words", f"{few} may tell who or when; never copied:")
         for name, value in hides["properties"].items():
             lines += folded(f"{name} = {' '.join(value.split())}", " " * 24)
     return lines

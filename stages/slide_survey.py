@@ -13,7 +13,8 @@ import pandas as pd
 from PIL import Image
 
 from stages.slide_settings import SlidesSettings
-from stages.slides import annotations, grid, quality, tissue
+from stages.slides import grid, quality, tissue
+from stages.slides.annotations import Region, labels_of, regions
 from stages.slides.units import Mpp, Px
 from stages.sources import slide_reading
 from stages.sources.slide_reading import Facts, Unreadable
@@ -66,7 +67,7 @@ def survey(asked: Asked, settings: SlidesSettings) -> Survey:
         if mpp0 is None:
             raise Unreadable(UNKNOWN_MPP)
         plan = _plan(facts, Mpp(mpp0), settings)
-        regions = _regions(asked.regions)
+        drawn = _regions(asked.regions)
         thumbnail_hwc, scale = slide_reading.thumbnail(asked.path, _about(facts, mpp0, settings))
     except Unreadable as reason:
         empty = pd.DataFrame(columns=COLUMNS)
@@ -84,8 +85,8 @@ def survey(asked: Asked, settings: SlidesSettings) -> Survey:
     shares = {name: tissue.fractions(mask, scale, within_n2, plan.side0_px) for name, mask in seen.items()}
     table = pd.DataFrame({"x": places_n2[:, 0], "y": places_n2[:, 1], **shares})
     table["label"] = pd.Series([asked.label] * len(table), dtype=object)
-    if regions is not None:
-        found = annotations.labels_of(regions, within_n2, plan.side0_px, settings.least_annotated)
+    if drawn is not None:
+        found = labels_of(drawn, within_n2, plan.side0_px, settings.least_annotated)
         table["label"] = pd.Series(found, dtype=object)
     judged = _judged(table, settings)
     smaller = max(1, max(thumbnail_hwc.shape) // settings.preview_px)
@@ -99,7 +100,7 @@ def survey(asked: Asked, settings: SlidesSettings) -> Survey:
         "per_pixel": scale * smaller,
         "mask_mpp": float(mask_mpp),
         "tissue": float(mask_hw.mean()),
-        "regions": None if regions is None else len(regions),
+        "regions": None if drawn is None else len(drawn),
     }
     return Survey(None, told, judged, np.asarray(Image.fromarray(thumbnail_hwc).reduce(smaller)))
 
@@ -118,12 +119,12 @@ def _about(facts: Facts, mpp0: float, settings: SlidesSettings) -> float:
     return max(1.0, mask_mpp / mpp0, max(facts.width, facts.height) / LARGEST_MASK_PX)
 
 
-def _regions(path: Path | None) -> list[annotations.Region] | None:
+def _regions(path: Path | None) -> list[Region] | None:
     """The annotated regions of a slide; None where there is no file."""
     if path is None:
         return None
     try:
-        return annotations.regions(json.loads(path.read_text(encoding="utf-8-sig")))
+        return regions(json.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise Unreadable(f"its annotation cannot be read ({error})") from error
 

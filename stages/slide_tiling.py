@@ -126,7 +126,7 @@ def _refuse_unknown_mpp(slides: pd.DataFrame) -> None:
     if names:
         raise UserError(
             f"{len(names)} slides do not say how many micrometres a pixel is: {some(names)}. Nothing is assumed: give "
-            "tiles.slides.mpp_override (one value for all), or a column mpp in tiles.table (0.25 is about 40×, 0.5 20×)."
+            "tiles.slides.mpp_override (one value), or a column mpp in tiles.table (0.25 is about 40×, 0.5 20×)."
         )
 
 

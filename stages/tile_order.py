@@ -18,6 +18,7 @@ from stages.tables import ROLES
 
 
 def reasons(table: pd.DataFrame) -> str:
+    """How many tiles were set aside for which reason, in words."""
     counts = table["reason"].value_counts().sort_index()
     return ", ".join(f"{count} × {reason}" for reason, count in counts.items()) or "it holds none"
 

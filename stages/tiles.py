@@ -38,7 +38,7 @@ class TilesSettings(Settings):
 
     source: InputSource
     """A folder of whole slides, a Parquet file or a folder of them, a MedMNIST npz, a Hugging Face imagefolder, or a
-    folder of images: a path, or an address that fsspec reads (s3://, hf://datasets/… …), which is brought here first."""
+    folder of images: a path, or an address that fsspec reads (s3://, hf://datasets/… …), which is brought first."""
     format: opening.Format = "auto"
     """What the source is: slides, parquet, medmnist, imagefolder (with metadata, or class = folder), folder (with a
     table), or auto: look. A folder of TIFFs alone is taken for tiles; say slides if they are slides."""

@@ -17,7 +17,8 @@ QUOTAS = {  # groups per role; train and val are balanced, every row adds up to 
     "lung_n": {"public": 68, "train": 100, "val": 20, "test": 33, "control": 28},
     "lung_scc": {"public": 68, "train": 100, "val": 20, "test": 34, "control": 26},
 }
-TWINS = {  # two names for one field of tissue, found by the audit and by the search for near-duplicates; they share a role
+# Two names for one field of tissue, found by the audit and by the search for near-duplicates; they share a role.
+TWINS = {
     "lung_n-228": "lung_n-177",
     "lung_n-243": "lung_n-114",
     "lung_aca-17": "lung_aca-148",

@@ -128,9 +128,7 @@ def _patient(pattern: str, name: str) -> str | None:
     return None if found is None else text(found.group(1))
 
 
-def _joined(
-    rows: pd.DataFrame, table: Path, columns: Columns, unlisted_refused: bool
-) -> pd.DataFrame:
+def _joined(rows: pd.DataFrame, table: Path, columns: Columns, unlisted_refused: bool) -> pd.DataFrame:
     """`rows` with what the table says of each; what it says wins over folders and patterns."""
     frame = read_csv(table).astype(object)
     if columns.file in frame:
@@ -162,9 +160,7 @@ def _joined(
     return rows.loc[here].reset_index(drop=True)
 
 
-def _match_slides(
-    rows: pd.DataFrame, files: "pd.Series[Any]", where: str
-) -> tuple[pd.DataFrame, Sequence[int | None]]:
+def _match_slides(rows: pd.DataFrame, files: "pd.Series[Any]", where: str) -> tuple[pd.DataFrame, Sequence[int | None]]:
     """For each slide the row of the table; rows without a slide become slides that are not there."""
     by_name = _keys(rows["name"])
     place: list[int | None] = [None] * len(rows)
@@ -174,9 +170,12 @@ def _match_slides(
             continue
         hits = by_name.get(PurePosixPath(file.replace("\\", "/")).as_posix(), [])
         if len(hits) > 1:
-            raise UserError(f"{where} calls a slide {file!r}, which {len(hits)} slides are called. Write its folder too.")
+            raise UserError(
+                f"{where} calls a slide {file!r}, which {len(hits)} slides are called. Write its folder too."
+            )
         if hits and place[hits[0]] is not None:
-            raise UserError(f"{where} has two rows for the slide {rows['name'].iloc[hits[0]]}. Give each slide one row.")
+            name = rows["name"].iloc[hits[0]]
+            raise UserError(f"{where} has two rows for the slide {name}. Give each slide one row.")
         if hits:
             place[hits[0]] = at
         else:
@@ -224,5 +223,6 @@ def _annotations(rows: pd.DataFrame, path: Path, folder: Path | None) -> "pd.Ser
         named = [p for place in places for p in (place.with_suffix(ANNOTATION), Path(f"{place}{ANNOTATION}"))]
         found.append(next((p for p in named if p.is_file()), None))
     if folder is not None and not any(found):
-        raise UserError(f"No file in {folder} is named after a slide, as in {Path(rows['name'].iloc[0]).stem}{ANNOTATION}.")
+        wanted = Path(rows["name"].iloc[0]).stem + ANNOTATION
+        raise UserError(f"No file in {folder} is named after a slide, as in {wanted}.")
     return pd.Series(found, index=rows.index, dtype=object)

@@ -1,7 +1,7 @@
 """Pixels of a whole slide, and nothing else of it: no label, no macro, no property but the mpp and the bounds.
 
-OpenSlide reads SVS, NDPI, MRXS, SCN, BIF, DICOM and tiled TIFF; plain large pictures are read through Pillow, by the same library.
-A process keeps the slides it read last open. Shapes: h and w pixels, c = 3 channels.
+OpenSlide reads SVS, NDPI, MRXS, SCN, BIF, DICOM and tiled TIFF; its Python side hands plain pictures to Pillow. A
+process keeps the slides it read last open. Shapes: h and w pixels, c = 3 channels.
 """
 
 import functools

@@ -32,7 +32,8 @@ def opened(
     if table is not None:
         path = folder.parent / "table.csv"
         path.write_text(table)
-    return open_slides(folder, path, COLUMNS, site, pattern, annotations, refused)[0].set_index("name")
+    columns = COLUMNS._replace(site=site)
+    return open_slides(folder, path, columns, pattern, annotations, refused)[0].set_index("name")
 
 
 def test_companions_of_a_slide_are_not_slides_of_their_own(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_annotations_lie_beside_the_slides_or_in_a_folder_of_their_own(tmp_path:
     assert opened(folder, annotations=others)["regions"].tolist() == [None, None, others / "c.geojson"]
     with pytest.raises(UserError, match=r"named after a slide, as in a\.geojson"):
         opened(folder, annotations=lay(tmp_path / "none", "z.geojson"))
-    alone = open_slides(folder / "x" / "a.svs", None, COLUMNS, None, None, None, True)[0]
+    alone = open_slides(folder / "x" / "a.svs", None, COLUMNS, None, None, True)[0]
     assert alone["regions"].tolist() == [None]
 
 
