@@ -72,6 +72,18 @@ def test_blood_is_no_red_ink(blood: tuple[int, int, int]) -> None:
     assert not pen_mask(painted(glass(32, 32), np.ones((32, 32), bool), blood, noise=3)).any()
 
 
+@pytest.mark.parametrize(
+    "colour",
+    [
+        (25, 32, 90),  # a dark nucleus of a blue haematoxylin
+        (143, 161, 220),  # a pale one
+        (180, 222, 245),  # tinted glass
+    ],
+)
+def test_a_bluish_stain_or_glass_is_no_ink(colour: tuple[int, int, int]) -> None:
+    assert not pen_mask(np.full((4, 4, 3), colour, np.uint8)).any()
+
+
 def test_where_the_scanner_saw_nothing_is_no_ink() -> None:
     assert not pen_mask(np.zeros((8, 8, 3), np.uint8)).any()
 

@@ -92,15 +92,22 @@ def test_what_the_scanner_left_black_is_no_tissue() -> None:
     rng = np.random.default_rng(0)
     drawn = ellipse(SHAPE, (80, 100), (50, 60))
     slide = painted(glass(*SHAPE), drawn, PINK)
-    slide[:, :30] = rng.integers(0, 12, (SHAPE[0], 30, 3))
+    slide[:, :30] = rng.integers(0, 8, (SHAPE[0], 30, 3))  # strongly saturated, if it could be seen
     assert within_a_border(tissue_mask(slide, MPP), drawn)
 
 
 def test_pale_tissue_beside_a_saturated_pen_is_found_and_the_pen_is_not() -> None:
     drawn, pen = ellipse(SHAPE, (90, 60), (45, 40)), np.zeros(SHAPE, bool)
     pen[20:140, 140:170] = True
-    slide = painted(painted(glass(*SHAPE), drawn, PALE), pen, BLUE_INK)
+    slide = painted(painted(glass(*SHAPE), drawn, (243, 223, 235)), pen, BLUE_INK)
     assert within_a_border(tissue_mask(slide, MPP), drawn)
+
+
+def test_the_soft_edge_of_a_stroke_is_no_tissue_either() -> None:
+    pen = np.zeros(SHAPE, bool)
+    pen[20:140, 100:130] = True
+    soft = ndimage.gaussian_filter(painted(glass(*SHAPE), pen, BLUE_INK).astype(float), (0.8, 0.8, 0))
+    assert not tissue_mask(np.rint(soft).astype(np.uint8), MPP).any()
 
 
 def brute_force(mask: np.ndarray, scale: int, positions: np.ndarray, side: int) -> list[float]:
