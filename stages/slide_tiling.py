@@ -7,6 +7,7 @@ cannot be read is set aside whole and the rest goes on. Shapes: n tiles, h and w
 import functools
 import hashlib
 import io
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from stages.sources import slide_reading
 from stages.sources.slide_reading import Unreadable
 from stages.sources.table import some
 
+log = logging.getLogger(__name__)
 BLURRED = "blurred"
 DAMAGED = "unreadable region"
 
@@ -141,6 +143,9 @@ def _of_slides(
     tiles["label"] = tiles["label"].where(tiles["label"].notna(), None)
     tiles["reason"] = tiles["reason"].where(tiles["reason"].notna(), None)
     if settings.pseudo_patients is not None and len(tiles):
+        log.warning(
+            "pieces of slides play patients (tiles.slides.pseudo_patients): no figure says anything of patients"
+        )
         tiles["group"] = _pieces(tiles, told, settings.pseudo_patients)
     if settings.max_per_slide is not None:
         tiles = _capped(tiles, settings.max_per_slide)
