@@ -69,7 +69,7 @@ def write(
     for _ in progress.track(engine.map(draw, drawn), "previews", total=len(drawn), unit="slide"):
         pass
     told = slide_tiling.counts(slides, tiles)
-    return {"slides": told, "mpp": settings.mpp, "set_aside": told.pop("rejected")}
+    return {"slides": told, "mpp": settings.mpp, "set_aside": told["rejected"]}
 
 
 def settled(tiles: pd.DataFrame, kept: pd.DataFrame, settings: SlidesSettings) -> pd.DataFrame:
