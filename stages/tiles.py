@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages import compute, decoding, dividing, images, keyed_groups, progress, store
+from stages import compute, decoding, dividing, images, keyed_groups, progress, small_classes, store
 from stages.contracts import Engine, Inputs, Interrupted, UserError
 from stages.decoding import Wanted
 from stages.dividing import Fractions, set_aside
@@ -84,6 +84,9 @@ class TilesSettings(Settings):
     """Pictures that are not square: set aside, or cut to their middle square."""
     max_side_px: int = Field(8192, ge=8, le=32768)
     """A picture with a longer side, in pixels, is no tile and is set aside undecoded."""
+    min_patients_per_class: int = Field(1, ge=1, le=1_000_000)
+    """A class with fewer groups (patients) than this among its train tiles is left out whole. 1: none is; then a class
+    with too few groups for the four roles is an error."""
     max_per_group: int | None = Field(None, ge=1)
     """At most this many tiles of each group (those with the smallest digests, which is as good as a draw)."""
     max_groups: int | None = Field(None, ge=1)
@@ -114,15 +117,17 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
     check_sizes(settings, table)
     dividing.set_aside_copies(table, "label", "the same picture in two classes")
     told = group_tiles(table, source.grouped, settings.grouping, settings.find_groups, seed, engine)
-    drawn = dividing.divide(table, settings.fractions, settings.missing_roles, seed, given)
+    drawn, left = small_classes.divide(
+        table, settings.fractions, settings.missing_roles, seed, given, settings.min_patients_per_class
+    )
     _report_set_aside(table)
     kept = _ordered(_capped(settings, table[table["reason"].isna()]))
-    classes = _checked_classes(table, kept)
+    classes = _checked_classes(table[~table["label"].isin(left)], kept)
     images.write_encoded(out / "images", _shards(kept, classes))
     if source.grouped:
         keyed_groups.write(out, kept, source.table["group"], inputs["key"])
     origin = {"left_out": left_out, "roles": "given" if given else "drawn", "drawn_from_train": list(drawn)}
-    facts = _facts(table, kept, classes) | origin | {"grouping": told} | dict(source.facts)
+    facts = _facts(table, kept, classes) | origin | {"grouping": told, "classes_left_out": left} | dict(source.facts)
     store.write_json(out / "facts.json", facts)
     aside = table.loc[table["reason"].notna(), ["name", "reason"]].rename(columns={"name": "tile"})
     store.write_text(out / "quarantine.csv", aside.sort_values(["tile", "reason"]).to_csv(index=False))
@@ -167,14 +172,8 @@ def gathered(settings: TilesSettings, out: Path, engine: Engine) -> Gathered:
 
 
 def _columns(settings: TilesSettings) -> Columns:
-    return Columns(
-        settings.image_column,
-        settings.file_column,
-        settings.label_column,
-        settings.group_column,
-        settings.role_column,
-        settings.site_column,
-    )
+    s = settings
+    return Columns(s.image_column, s.file_column, s.label_column, s.group_column, s.role_column, s.site_column)
 
 
 def _decoded(settings: TilesSettings, source: Source, table: pd.DataFrame, out: Path, engine: Engine) -> pd.DataFrame:
