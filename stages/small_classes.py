@@ -80,7 +80,7 @@ def _leave_out(table: pd.DataFrame, small: dict[str, int], wanted: str, least: i
     if small and len(left) < 2:
         counts = ", ".join(f"{label} has {count}" for label, count in small.items())
         raise UserError(
-            f"Of {len(left) + len(small)} classes {len(left)} would be left, two or more are wanted: {counts} patients, "
+            f"Of {len(left) + len(small)} classes {len(left)} would be left, and two are wanted: {counts} patients, "
             f"but {wanted}. Add patients of these classes, or lower tiles.min_patients_per_class, which is {least}."
         )
     set_aside(table, table["label"].isin(small), REASON)
