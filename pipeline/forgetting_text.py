@@ -41,8 +41,8 @@ def _tiles(found: dict[str, Any]) -> Iterator[str]:
         yield from _fold(
             "Not found: no tiles of this root that can be asked for a name hold this group. The name must be as in the "
             "source's column of groups, letter for letter; where groups are slides, ask for each slide of the patient. "
-            "Tiles whose groups were not given (near-duplicates are then grouped) cannot be searched by name; results that "
-            "were deleted, and other roots, are not searched."
+            "Tiles whose groups were not given (near-duplicates are then grouped) cannot be searched by name; results "
+            "that were deleted, and other roots, are not searched."
         )
         return
     yield f"Found, under the id {found['hash']}."
