@@ -171,6 +171,23 @@ def clean(
 
 
 @app.command()
+def forget(
+    patient: Annotated[
+        str, typer.Argument(help="The group's name, as in the source's column of groups.", metavar="PATIENT")
+    ],
+    root: RootOption = ROOT,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")] = False,
+) -> None:
+    """Find everything that stands on a patient who withdraws consent, and say what to do; deletes nothing."""
+    import json
+
+    from pipeline import forgetting, forgetting_text
+
+    found = forgetting.forget(root, patient)
+    print(json.dumps(found, indent=1) if json_ else forgetting_text.page(found, root), end="\n" if json_ else "")
+
+
+@app.command()
 def doctor(root: RootOption = ROOT) -> None:
     """Check this machine: versions, device, memory, disk, threads, OpenSlide, extras; how to get what is missing."""
     from pipeline import doctor as examination

@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from pipeline import inspection_facts as facts
-from stages import decoding, dividing, images, progress
+from stages import decoding, dividing, images, progress, small_classes
 from stages.classify.colour import colour_features
 from stages.contracts import Engine, UserError
 from stages.decoding import Refused, Wanted
@@ -195,7 +195,8 @@ def _roles(settings: TilesSettings, table: pd.DataFrame, given: bool, trouble: s
     told = table.copy()
     if trouble is None:
         try:
-            drawn = dividing.divide(told, settings.fractions, settings.missing_roles, 0, given)
+            least = settings.min_patients_per_class
+            drawn, _ = small_classes.divide(told, settings.fractions, settings.missing_roles, 0, given, least)
         except UserError as error:
             trouble, told = str(error), table
         else:

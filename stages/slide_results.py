@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from stages import images, progress, slide_tiling, store, tile_order
+from stages import images, progress, slide_tiling, small_classes, store, tile_order
 from stages.contracts import Engine
 from stages.hashing import keyed
 from stages.slide_previews import preview
@@ -20,7 +20,7 @@ from stages.slide_tiling import BLURRED, Surveyed
 
 NO_CLASS, OVER_CAP = "no class", "over the cap"
 DAMAGED_SLIDE = "of a damaged slide"
-EXPECTED = (PEN, LITTLE, DARK, BLURRED, NO_CLASS, OVER_CAP, DAMAGED_SLIDE)
+EXPECTED = (PEN, LITTLE, DARK, BLURRED, NO_CLASS, OVER_CAP, DAMAGED_SLIDE, small_classes.REASON)
 """Reasons so common that `coordinates.parquet` and the previews tell them, and not the list of what was set aside."""
 UNLABELLED = "unlabelled"
 """The image set, and its only class."""

@@ -15,7 +15,18 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages import decoding, dividing, gathering, images, keyed_groups, slide_results, slide_tiling, store, tile_order
+from stages import (
+    decoding,
+    dividing,
+    gathering,
+    images,
+    keyed_groups,
+    slide_results,
+    slide_tiling,
+    small_classes,
+    store,
+    tile_order,
+)
 from stages.contracts import Engine, Inputs, UserError
 from stages.decoding import Wanted
 from stages.dividing import Fractions, set_aside
@@ -92,6 +103,9 @@ class TilesSettings(Settings):
     """Pictures that are not square: set aside, or cut to their middle square."""
     max_side_px: int = Field(8192, ge=8, le=32768)
     """A picture with a longer side, in pixels, is no tile and is set aside undecoded."""
+    min_patients_per_class: int = Field(1, ge=1, le=1_000_000)
+    """A class with fewer groups (patients) than this among its train tiles is left out whole. 1: none is; then a class
+    with too few groups for the four roles is an error."""
     max_per_group: int | None = Field(None, ge=1)
     """At most this many tiles of each group (those with the smallest digests, which is as good as a draw)."""
     max_groups: int | None = Field(None, ge=1)
@@ -125,16 +139,18 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
     check_sizes(settings, table)
     dividing.set_aside_copies(table, "label", "the same picture in two classes")
     told = group_tiles(table, found.grouped, settings.grouping, settings.find_groups, seed, engine)
-    drawn = dividing.divide(table, settings.fractions, settings.missing_roles, seed, found.given)
+    drawn, few = small_classes.divide(
+        table, settings.fractions, settings.missing_roles, seed, found.given, settings.min_patients_per_class
+    )
     named = _named_aside(found, table)
     _report_set_aside(named)
     good = table[table["reason"].isna()]
     kept = tile_order.ordered(tile_order.capped(good, settings.max_per_group, settings.max_groups))
-    classes = tile_order.checked_classes(table, kept)
+    classes = tile_order.checked_classes(table[~table["label"].isin(few)], kept)
     images.write_encoded(out / "images", tile_order.shards(kept, classes))
     origin = {"left_out": found.left_out, "roles": "given" if found.given else "drawn", "drawn_from_train": list(drawn)}
-    facts = tile_order.facts(table, kept, classes) | origin | {"grouping": told} | _seen(settings, kept)
-    facts |= found.facts
+    facts = tile_order.facts(table, kept, classes) | origin | _seen(settings, kept) | dict(found.facts)
+    facts |= {"grouping": told, "classes_left_out": few}
     used = kept
     if found.slides is not None:
         tiles = slide_results.settled(pd.concat([table, bare]), kept, settings.slides)
@@ -233,14 +249,8 @@ def wanted(settings: TilesSettings) -> Wanted:
 
 def columns_of(settings: TilesSettings) -> Columns:
     """How the source calls its columns."""
-    return Columns(
-        settings.image_column,
-        settings.file_column,
-        settings.label_column,
-        settings.group_column,
-        settings.role_column,
-        settings.site_column,
-    )
+    s = settings
+    return Columns(s.image_column, s.file_column, s.label_column, s.group_column, s.role_column, s.site_column)
 
 
 def check_sizes(settings: TilesSettings, table: pd.DataFrame) -> None:
