@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stages import images, store
+from stages import images, scale_bar, store
 from stages.audit_images import PRIVATE, AuditImagesSettings, _as_many, run
 from stages.contracts import UserError
 from stages.images import ImageSet
@@ -100,6 +100,15 @@ def test_without_control_tiles_the_verdict_is_review_at_best(tmp_path: Path) -> 
 def test_tiles_of_another_size_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="same size"):
         audit(tmp_path, synthetic(12, seed=5, side=48))
+
+
+def test_pairs_of_a_known_scale_have_a_bar_as_long_as_they_are_enlarged(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    store.write_json(tmp_path / "a" / "tiles" / "facts.json", {"mpp": 0.5})
+    audit(tmp_path / "a", synthetic(40, seed=5))
+    page = images.pixels((tmp_path / "a" / "out" / "pairs.png").read_bytes())
+    row = page[-scale_bar.MARGIN_PX // 2, scale_bar.LEFT_PX :, 0]
+    assert np.argmax(row > 0) == 5 / 0.5 * 112 / 32, "5 µm are 10 px of a tile of 32, shown as 112"
 
 
 def test_two_runs_give_equal_bytes(tmp_path: Path) -> None:
