@@ -39,8 +39,9 @@ class SlidesSettings(Settings):
     """Gaps in the tissue up to this width are closed, in micrometres."""
     smallest_um2: float = Field(TISSUE.smallest_um2, ge=0)
     """Smaller pieces are no tissue, in square micrometres."""
-    holes_um2: float = Field(TISSUE.holes_um2, ge=0)
-    """Smaller holes belong to the tissue around them, in square micrometres."""
+    holes_um2: float | None = Field(None, ge=0)
+    """Smaller holes belong to the tissue around them, in square micrometres. None: as large as a tile, so that no tile
+    of bare glass is taken."""
     least_saturation: float = Field(TISSUE.least_saturation, ge=0, lt=1)
     """Saturation (of hue, saturation, value) below which nothing is tissue, whatever Otsu's threshold says."""
     most_pen: float | None = Field(LIMITS.most_pen, ge=0, le=1)
@@ -86,4 +87,5 @@ class SlidesSettings(Settings):
     @property
     def tissue(self) -> TissueLimits:
         """What counts as tissue."""
-        return TissueLimits(self.closing_um, self.smallest_um2, self.holes_um2, self.least_saturation)
+        holes = (self.tile_px * self.mpp) ** 2 if self.holes_um2 is None else self.holes_um2
+        return TissueLimits(self.closing_um, self.smallest_um2, holes, self.least_saturation)
