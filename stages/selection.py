@@ -223,7 +223,7 @@ def _soft_labels(judge: Path, taken: images.ImageSet) -> tuple[pd.DataFrame, dic
 
 def _facts(settings: SelectionSettings, candidates: int, choice: Choice) -> dict[str, Any]:
     """Numbers about one class: the graph, its communities, and how many of them the choice reaches."""
-    from stages.graph.communities import degeneracies, quality
+    from stages.graph.partition_report import degeneracies, quality
 
     partition = choice.partition
     scores = quality(choice.graph, partition.community_n)

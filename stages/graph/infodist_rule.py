@@ -2,9 +2,9 @@
 
 Li & Kainz, MICCAI 2024 (arXiv 2406.13536): w_ij = softmax_j(1 / d_ij) over all candidates of a class, the term of i
 itself 0 before the softmax; edges under 0.001, or under the median of their row, are dropped. Since the weights of a
-row sum to 1, the fixed threshold depends on n: below about 500 candidates the graph is complete, above about 1,000 it is
-empty. The median keeps half of all pairs at any n, so memory and time grow with n². Use the neighbour graph instead,
-unless you want to reproduce.
+row sum to 1, the fixed threshold depends on n: up to about 500 candidates the graph is complete, at 2,000 it is empty.
+The median keeps half of all pairs at any n, so memory and time grow with n². Use the neighbour graph instead, unless to
+reproduce.
 Shapes: n nodes, d features, b rows of a block, e edges.
 """
 
@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from stages.features.distances import Floats, Vectors, check_clouds, squared_distance_blocks
-from stages.graph.knn import Graph
+from stages.graph.knn import Graph, pair_distances
 
 FIXED = 0.001
 NEARLY_ALL = 0.99
@@ -29,10 +29,14 @@ def infodist_original(x_nd: Vectors, threshold: Literal["fixed", "median"] = "fi
         ValueError: not a matrix, no vectors, or numbers that are not finite.
     """
     x_nd, _ = check_clouds(x_nd, x_nd)
+    slack = 1e-12 * float(np.einsum("nd,nd->n", x_nd, x_nd).max())
     parts = []
     for block, d2_bn in squared_distance_blocks(x_nd, x_nd):
         self_b = np.arange(len(d2_bn)), np.arange(block.start, block.stop)
-        w_bn = _row_weights(np.sqrt(d2_bn), self_b)
+        d_bn = np.sqrt(d2_bn)
+        row_p, near_p = np.nonzero(d2_bn <= slack)  # rounding: equal rows are at distance exactly 0
+        d_bn[row_p, near_p] = pair_distances(x_nd, row_p + block.start, near_p)
+        w_bn = _row_weights(d_bn, self_b)
         limit_b = np.full(len(w_bn), FIXED) if threshold == "fixed" else np.median(w_bn, axis=1)
         w_bn[self_b] = 0.0
         row_e, target_e = np.nonzero((w_bn >= limit_b[:, None]) & (w_bn > 0))

@@ -53,7 +53,7 @@ def fuzzy(neighbours: Neighbours) -> Graph:
 
 def matrix(graph: Graph) -> sparse.csr_array:
     """The weights as a sparse n × n matrix, row to column."""
-    ends = (graph.source_e, graph.target_e)
+    ends = (graph.source_e.astype(np.int32), graph.target_e.astype(np.int32))  # as scikit-learn wants them
     return sparse.csr_array((graph.weight_e, ends), shape=(graph.nodes, graph.nodes))
 
 

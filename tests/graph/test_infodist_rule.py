@@ -58,7 +58,8 @@ def test_the_median_keeps_half_of_all_pairs_at_any_number_of_nodes() -> None:
 
 
 def test_equal_rows_share_all_the_weight() -> None:
-    A_nn = matrix(infodist_original(np.array([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [5.0, 0.0]]))).toarray()
+    x_d = np.random.default_rng(4).normal(100.0, 1.0, size=64)  # so long that a matrix product rounds
+    A_nn = matrix(infodist_original(np.array([x_d, x_d, x_d, x_d + 5.0 / 8.0]))).toarray()
     assert A_nn[0].tolist() == [0.0, 0.5, 0.5, 0.0]
     assert A_nn[3, :3] == pytest.approx([np.exp(0.2) / (3 * np.exp(0.2) + 1)] * 3)
 
