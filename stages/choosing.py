@@ -73,7 +73,8 @@ class ChoosingSettings(Settings):
     spectral_communities: int = Field(10, ge=1, le=10_000)
     """Communities that `spectral` makes."""
     stability_seeds: int = Field(3, ge=1, le=50)
-    """Seeds whose partitions are compared to tell how stable communities are; 1 to leave it out."""
+    """Seeds whose partitions are compared to tell how stable communities are; 1 to leave it out. All but the first get
+    a single run of Infomap, so what is told is rather too low than too high."""
     representative: Literal["modular_centrality", "flow", "pagerank", "degree", "medoid", "typicality"] = (
         "modular_centrality"
     )
@@ -134,11 +135,13 @@ def choose(
     detector: detection.Detector = "infomap"
     if settings.method in DETECTORS:
         detector = settings.method  # type: ignore[assignment] # narrowed by the line above
-    first, *again = [
-        _detected(settings, graph, detector, derive(seed, detector, name, *turn)) for turn in _turns(settings)
+    first = _detected(settings, graph, detector, derive(seed, detector, name), settings.trials)
+    again = [
+        _detected(settings, graph, detector, derive(seed, detector, name, turn), trials=1).community_n
+        for turn in range(1, settings.stability_seeds)
     ]
     score_n = centrality.scores(settings.representative, x_nd, found.neighbours, graph, first)
-    about = Choice(found, graph, first, [one.community_n for one in again], score_n, np.zeros(0, np.int64), [])
+    about = Choice(found, graph, first, again, score_n, np.zeros(0, np.int64), [])
     if settings.method in DETECTORS:
         return _by_community(settings, x_nd, about, name, doubt_n)
     stream = numpy_stream(seed, settings.method, name)
@@ -147,11 +150,6 @@ def choose(
     taken, left = WORDS[settings.method]
     reason_n = np.where(np.isin(np.arange(len(x_nd)), chosen_s), taken, left)
     return about._replace(chosen_s=chosen_s, reason_n=reason_n.tolist())
-
-
-def _turns(settings: ChoosingSettings) -> list[tuple[int, ...]]:
-    """Names of the streams of the detector: its own, then one for every further seed."""
-    return [(), *((turn,) for turn in range(1, settings.stability_seeds))]
 
 
 def draw(settings: ChoosingSettings, x_nd: Floats, neighbours: "Neighbours") -> "Graph":
@@ -173,7 +171,9 @@ def draw(settings: ChoosingSettings, x_nd: Floats, neighbours: "Neighbours") -> 
             return infodist_rule.infodist_original(x_nd, "median")
 
 
-def _detected(settings: ChoosingSettings, graph: "Graph", detector: "detection.Detector", seed: int) -> "Partition":
+def _detected(
+    settings: ChoosingSettings, graph: "Graph", detector: "detection.Detector", seed: int, trials: int
+) -> "Partition":
     """The communities of the graph; those of one seed."""
     from stages.graph import detection
 
@@ -186,7 +186,7 @@ def _detected(settings: ChoosingSettings, graph: "Graph", detector: "detection.D
         graph,
         detector,
         seed,
-        trials=settings.trials,
+        trials=trials,
         levels=settings.levels,
         markov_time=settings.markov_time,
         resolution=settings.resolution,
