@@ -133,20 +133,16 @@ def spectral(graph: Graph, communities: int, seed: int) -> Ints:
 
 @contextlib.contextmanager
 def seeded_globals(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python, NumPy and igraph for a while, and put back what they were.
+    """Seed the global generators of Python (igraph draws from it) and NumPy for a while, and put back what they were.
 
     Only for libraries that take no seed.
     """
-    import igraph
-
     of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what is put back
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - python-louvain draws from it
-    igraph.set_random_number_generator(random.Random(seed))
     try:
         yield
     finally:
-        igraph.set_random_number_generator(random)  # igraph's own default
         random.setstate(of_python)
         np.random.set_state(of_numpy)  # noqa: NPY002
 

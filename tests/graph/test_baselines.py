@@ -38,6 +38,7 @@ def test_farthest_first_takes_equal_rows_last_whatever_the_rounding() -> None:
     x_nd = np.random.default_rng(5).normal(100.0, 1.0, size=(6, 64))
     chosen = farthest_first(np.concatenate([x_nd, x_nd]), 12, first=0)
     assert sorted(chosen[:6] % 6) == list(range(6)) and sorted(chosen.tolist()) == list(range(12))
+    assert chosen[6:].tolist() == sorted(chosen[6:].tolist())
 
 
 def test_k_center_starts_at_the_row_nearest_to_the_mean() -> None:

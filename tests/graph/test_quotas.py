@@ -47,6 +47,7 @@ def test_seats_always_sum_to_what_is_wanted_and_fit_the_communities() -> None:
         ([2, 30, 30], [8, 1, 1], 10, [2, 7, 1]),  # what it cannot fill comes from the largest
         ([9, 9, 9], [1, 0, 1], 6, [3, 0, 3]),  # without weight, without a share
         ([3, 9, 3], [1, 0, 1], 9, [3, 3, 3]),  # unless all others are used up
+        ([9, 9, 3], [0, 1, 1], 8, [0, 5, 3]),  # however large it is
         ([9, 9, 9], [1, 1, 8], 2, [1, 1, 0]),  # more communities than seats: those with most flow share alone
         ([9, 9, 9], [0, 1, 8], 2, [0, 0, 2]),
     ],
