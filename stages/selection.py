@@ -1,8 +1,9 @@
 """Stage selection: from the candidates of every class, the few that stand for all.
 
-Within a class the candidates form a neighbour graph; Infomap finds its communities; every community sends its most
-central tiles, by quota (InfoDist: Li & Kainz, MICCAI 2024, arXiv 2406.13536, with a graph rule that holds at any number
-of candidates). The graph is drawn and described for the other ways to choose as well, so that they can be compared.
+Within a class the candidates form a neighbour graph; Infomap, or another detector, finds its communities; every
+community sends its most central tiles, by quota (InfoDist: Li & Kainz, MICCAI 2024, arXiv 2406.13536, with a graph rule
+that holds at any number of candidates). The graph is drawn and described for the ways to choose that do not look at it
+as well, so that they can be compared.
 
 Writes `images/` (rows by class, then rank; the head of a class is itself a fair selection; with soft labels the columns
 p0, p1, … too), `communities.parquet` (a row per candidate), `edges.parquet` (between rows of candidates) and
@@ -11,54 +12,32 @@ Shapes: n candidates of one class, d features, s chosen.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import Field
 
 from stages import compute, images, models, store, tables
+from stages.choosing import Choice, ChoosingSettings, choose
 from stages.contracts import Engine, Inputs, UserError
-from stages.settings import Settings
-from stages.streams import derive, numpy_stream
 
 if TYPE_CHECKING:
-    from stages.graph.communities import Partition
     from stages.graph.knn import Graph
 
 Ints = npt.NDArray[np.int64]
 ALONE = -1
 """The community of a candidate that is not in the graph, because it equals another, pixel for pixel."""
+LEAST_RECALL = 0.98
+"""An approximate search that finds less of the nearest neighbours than this is warned of."""
 
 
-class SelectionSettings(Settings):
-    """How the graph is drawn, how it is cut, and how many tiles are kept."""
+class SelectionSettings(ChoosingSettings):
+    """How candidates are chosen, and what the chosen carry."""
 
-    method: Literal["infomap", "kmeans", "random"] = "infomap"
-    """`infomap`: by communities and modular centrality; `kmeans`: medoids of k-means; `random`: by lot."""
-    per_class: int = Field(50, ge=1, le=100_000)
-    """Tiles kept of every class."""
-    neighbours: int = Field(10, ge=1, le=200)
-    """Nearest neighbours every candidate points at."""
-    trials: int = Field(5, ge=1, le=100)
-    """Runs of Infomap, of which the shortest description wins."""
-    smallest_community: int = Field(3, ge=1, le=1000)
-    """Communities with fewer candidates are outliers: not represented, unless needed to reach `per_class`."""
-    kmeans_starts: int = Field(4, ge=1, le=100)
-    """Runs of k-means, of which the tightest wins."""
     soft_labels: bool = False
     """Whether every chosen tile carries the judge's class probabilities, at the temperature that fits val. They come
     from a network that saw the private tiles: the audit asks for a review, and a release has them only when asked."""
-
-
-class Choice(NamedTuple):
-    """What was decided in one class; row numbers are places among the nodes of that class."""
-
-    graph: "Graph"
-    partition: "Partition"
-    chosen_s: Ints
-    reason_n: list[str]
 
 
 def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
@@ -68,6 +47,7 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
     x_nd = vectors.get("reduced_nr", vectors["candidates_nd"]).numpy()
     if len(x_nd) != len(table):
         raise UserError(f"{len(table)} candidates, but {len(x_nd)} vectors: run the embedding of these candidates")
+    doubt_n = _doubts(settings.quota, inputs["embedding"], len(table))
 
     communities: list[pd.DataFrame] = []
     edges: list[pd.DataFrame] = []
@@ -81,7 +61,7 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
                 f"selection.per_class is {settings.per_class}, but class {name} has only {len(rows_n)} different "
                 "candidates: lower it, or raise candidates.per_class"
             )
-        choice = choose(settings, x_nd[rows_n], seed, name)
+        choice = choose(settings, x_nd[rows_n], seed, name, None if doubt_n is None else doubt_n[rows_n])
         communities.append(_community_rows(label, rows_all, rows_n, choice))
         edges.append(_edge_rows(rows_n, choice.graph))
         chosen.append(_chosen_rows(rows_n, choice))
@@ -93,7 +73,7 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
     judge = inputs["judge"] / "colour" if settings.soft_labels else None
     soft = _write_images(out / "images", inputs["candidates"] / "images", pd.concat(chosen, ignore_index=True), judge)
     warnings = [f"{name}: {warning}" for name, of_class in facts.items() for warning in of_class["warnings"]]
-    kept = {"method": settings.method, "per_class": settings.per_class, "neighbours": settings.neighbours}
+    kept = settings.model_dump(include={"method", "per_class", "neighbours", "graph", "representative", "quota"})
     store.write_json(out / "facts.json", kept | {"classes": facts, "warnings": warnings, "soft_labels": soft})
 
 
@@ -103,39 +83,19 @@ def by_content(rows: Ints, tile_ids: npt.NDArray[np.str_]) -> Ints:
     return rows[first]
 
 
-def choose(settings: SelectionSettings, x_nd: npt.NDArray[np.float32], seed: int, name: str) -> Choice:
-    """Choose among the candidates of the class called `name`, given in the order of their content."""
-    from stages.graph import communities, knn, medoids
-
-    graph = knn.neighbour_graph(knn.exact_neighbours(x_nd, settings.neighbours))
-    partition = communities.infomap_partition(graph, derive(seed, "infomap", name), settings.trials)
-    if settings.method == "infomap":
-        return _by_community(settings, graph, partition)
-    if settings.method == "kmeans":
-        kmeans_seed = derive(seed, "kmeans", name)
-        chosen_s = medoids.kmeans_medoids(x_nd, settings.per_class, kmeans_seed, settings.kmeans_starts)
-        taken, left = "medoid of a k-means cluster", "not a medoid"
-    else:
-        chosen_s = medoids.random_choice(len(x_nd), settings.per_class, numpy_stream(seed, "random", name))
-        taken, left = "drawn by lot", "not drawn"
-    reason_n = np.where(np.isin(np.arange(len(x_nd)), chosen_s), taken, left)
-    return Choice(graph, partition, chosen_s, reason_n.tolist())
-
-
-def _by_community(settings: SelectionSettings, graph: "Graph", partition: "Partition") -> Choice:
-    """The most central of every community, by quota."""
-    from stages.graph import quotas
-
-    community_n = partition.community_n
-    place_n = quotas.by_centrality(community_n, partition.centrality_n, partition.flow_n)
-    shares = quotas.quotas(partition.sizes_m, settings.per_class, settings.smallest_community)
-    chosen_s = quotas.in_turn(community_n, place_n, shares.seats_m)
-    chosen_n, fair_n = np.isin(np.arange(len(community_n)), chosen_s), place_n < shares.fair_m[community_n]
-    small_n = partition.sizes_m[community_n] < settings.smallest_community
-    kinds = [chosen_n & small_n, chosen_n & fair_n, chosen_n, small_n]
-    words = ["outlier, to fill up", "quota of its community", "shortage elsewhere", "outlier"]
-    reason_n = np.select(kinds, words, default="beyond the quota of its community")
-    return Choice(graph, partition, chosen_s, reason_n.tolist())
+def _doubts(quota: str, embedding: Path, candidates: int) -> npt.NDArray[np.float64] | None:
+    """The judge's entropy about every candidate, in bits, where the quota goes by it."""
+    if quota != "uncertainty":
+        return None
+    path = embedding / "probabilities.safetensors"
+    if not path.exists():
+        raise UserError(
+            "selection.quota is uncertainty, which the judge tells, but the candidates were not embedded by the judge: "
+            "set embedding.encoder to judge, or take another quota"
+        )
+    p_nk = store.read_tensors(path)["candidates_nk"].numpy().astype(np.float64)
+    assert len(p_nk) == candidates, "the embedding writes both together"
+    return np.asarray(-(p_nk * np.log2(np.where(p_nk > 0, p_nk, 1.0))).sum(axis=1), np.float64)
 
 
 def _community_rows(label: int, rows_all: Ints, rows_n: Ints, choice: Choice) -> pd.DataFrame:
@@ -148,6 +108,7 @@ def _community_rows(label: int, rows_all: Ints, rows_n: Ints, choice: Choice) ->
             "community": choice.partition.community_n,
             "flow": choice.partition.flow_n,
             "centrality": choice.partition.centrality_n,
+            "score": choice.score_n,
             "chosen": chosen_n,
             "reason": choice.reason_n,
         }
@@ -162,6 +123,7 @@ def _community_rows(label: int, rows_all: Ints, rows_n: Ints, choice: Choice) ->
             "community": ALONE,
             "flow": 0.0,
             "centrality": 0.0,
+            "score": 0.0,
             "chosen": False,
             "reason": "copy of another candidate",
         }
@@ -223,23 +185,28 @@ def _soft_labels(judge: Path, taken: images.ImageSet) -> tuple[pd.DataFrame, dic
 
 def _facts(settings: SelectionSettings, candidates: int, choice: Choice) -> dict[str, Any]:
     """Numbers about one class: the graph, its communities, and how many of them the choice reaches."""
-    from stages.graph.communities import degeneracies, quality
+    from stages.graph.comparing import community_reach
+    from stages.graph.infodist_rule import graph_degeneracies
+    from stages.graph.partition_report import degeneracies, report
 
-    partition = choice.partition
-    scores = quality(choice.graph, partition.community_n)
-    sizes = partition.sizes_m
+    partition, search = choice.partition, choice.search
+    told = report(choice.graph, partition, choice.again)
     reached = np.unique(partition.community_n[choice.chosen_s])
+    reach = community_reach(partition.community_n, partition.flow_n, choice.chosen_s)
+    warnings = degeneracies(partition.community_n, settings.smallest_community) + graph_degeneracies(choice.graph)
+    if search.recall < LEAST_RECALL:
+        warnings.append(f"the approximate search found {search.recall:.1%} of the nearest neighbours; raise exact_to")
     return {
         "candidates": candidates,
         "different": len(partition.community_n),
-        "communities": len(sizes),
-        "outlier_communities": int((sizes < settings.smallest_community).sum()),
+        "neighbours_exact": search.exact,
+        "neighbours_recall": search.recall,
+        "edges": len(choice.graph.source_e),
+        **told._asdict(),
+        "outlier_communities": int((partition.sizes_m < settings.smallest_community).sum()),
+        "near_identical": sum(reason.startswith("near-identical") for reason in choice.reason_n),
         "communities_reached": len(reached),
-        "sizes": sizes.tolist(),
-        "flow_reached": float(partition.flow_m[reached].sum()),
-        "codelength": partition.codelength,
-        "one_level_codelength": partition.one_level_codelength,
-        "modularity": scores.modularity,
-        "coverage": scores.coverage,
-        "warnings": degeneracies(partition.community_n, settings.smallest_community),
+        "candidates_reached": reach.candidates,
+        "flow_reached": reach.flow,
+        "warnings": warnings,
     }

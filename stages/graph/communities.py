@@ -7,13 +7,14 @@ step along links from the stationary state of that walk.
 Shapes: n nodes, e edges, m communities.
 """
 
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from stages.features.distances import Floats
 from stages.graph.knn import Graph, Ints
+
+Levels = Literal["two", "coarsest", "finest"]
 
 
 class Partition(NamedTuple):
@@ -42,30 +43,76 @@ class Partition(NamedTuple):
         return np.asarray(np.bincount(self.community_n, weights=self.flow_n), np.float64)
 
 
-def infomap_partition(graph: Graph, seed: int, trials: int = 5) -> Partition:
-    """The best two-level partition of `trials` runs of Infomap; the same graph and seed give the same one.
+def infomap_partition(
+    graph: Graph,
+    seed: int,
+    trials: int = 5,
+    *,
+    levels: Levels = "two",
+    directed: bool = True,
+    markov_time: float = 1.0,
+) -> Partition:
+    """The best partition of `trials` runs of Infomap; the same graph and seed give the same one.
 
     Node numbers matter to the search: number the nodes by content before building the graph.
 
     Args:
-        graph: directed, weighted.
+        graph: weighted.
         seed: any integer from 0; reduced to what Infomap takes (1 to 2³¹ − 1).
         trials: runs, of which the shortest description wins.
+        levels: `two` looks for one level of communities; the others let Infomap nest them (Rosvall & Bergstrom 2011,
+            PLoS ONE 6, e18209) and take the `coarsest` or the `finest` level.
+        directed: whether the walk heeds directions; if not, flow is the share of weight at a node, and nothing jumps.
+        markov_time: steps of the walk per code word; more make fewer, larger communities (Kheirkhahzadeh et al. 2016).
     """
+    options = {"two_level": levels == "two", "directed": directed, "markov_time": markov_time}
+    return _walked(
+        graph, "finest" if levels == "finest" else "coarsest", seed=_seed(seed), num_trials=trials, **options
+    )
+
+
+def described(graph: Graph, community_n: Ints, directed: bool = True) -> Partition:
+    """A partition found by other means, as Infomap sees it: flow, centrality, and its codelength.
+
+    Communities are numbered anew, by flow.
+
+    Raises:
+        ValueError: not one community per node.
+    """
+    if community_n.shape != (graph.nodes,):
+        raise ValueError(f"wanted the community of each of {graph.nodes} nodes, got an array of {community_n.shape}")
+    if len(graph.source_e) == 0:
+        found = _without_links(graph.nodes)
+        return found._replace(community_n=number_by_flow(community_n, found.flow_n))
+    given = dict(enumerate(community_n.tolist()))
+    return _walked(graph, "coarsest", initial_partition=given, no_infomap=True, two_level=True, directed=directed)
+
+
+def _walked(graph: Graph, level: Literal["coarsest", "finest"], **options: Any) -> Partition:
+    """Run Infomap and read what it found."""
     import infomap
 
     if len(graph.source_e) == 0:  # nothing to walk along: every node stands alone
-        flow_n = np.full(graph.nodes, 1.0 / graph.nodes)
-        return Partition(np.arange(graph.nodes), flow_n, np.zeros(graph.nodes), float(np.log2(graph.nodes)), 0.0)
+        return _without_links(graph.nodes)
     network = infomap.Network()
     network.add_nodes(range(graph.nodes))
     network.add_links(np.column_stack([graph.source_e, graph.target_e, graph.weight_e]))
-    result = network.run(directed=True, two_level=True, seed=1 + seed % (2**31 - 1), num_trials=trials)
-    leaves = sorted((node.node_id, node.module_id, node.flow) for node in result.nodes())
+    result = network.run(**options)
+    nodes = result.nodes(-1 if level == "finest" else 1)
+    leaves = sorted((node.node_id, node.module_id, node.flow) for node in nodes)
     module_n, flow_n = np.array([leaf[1] for leaf in leaves]), np.array([leaf[2] for leaf in leaves])
     community_n = number_by_flow(module_n, flow_n)
     centrality_n = modular_centrality(flow_n, community_n)
     return Partition(community_n, flow_n, centrality_n, float(result.codelength), float(result.one_level_codelength))
+
+
+def _without_links(nodes: int) -> Partition:
+    flow_n = np.full(nodes, 1.0 / nodes)
+    return Partition(np.arange(nodes), flow_n, np.zeros(nodes), float(np.log2(nodes)), 0.0)
+
+
+def _seed(seed: int) -> int:
+    return 1 + seed % (2**31 - 1)
 
 
 def number_by_flow(module_n: Ints, flow_n: Floats) -> Ints:
@@ -93,44 +140,3 @@ def modular_centrality(flow_n: Floats, community_n: Ints) -> Floats:
     safe_n = np.where(rest_n > 0, rest_n, 1.0)
     centrality_n: Floats = np.where(rest_n > 0, -rest_n * np.log2(safe_n / np.where(rest_n > 0, module_n, 1.0)), 0.0)
     return centrality_n
-
-
-class Quality(NamedTuple):
-    """How good a partition is, by the measures of others."""
-
-    modularity: float
-    """Directed, weighted (Leicht & Newman 2008); 0 for one community, towards 1 for many separate ones."""
-    coverage: float
-    """Share of the edges (not weighted) that stay inside a community."""
-
-
-def quality(graph: Graph, community_n: Ints) -> Quality:
-    """Modularity and coverage of a partition, by networkx; both 0 where there are no edges."""
-    import networkx as nx
-
-    if len(graph.source_e) == 0:
-        return Quality(0.0, 0.0)
-    drawn: nx.DiGraph[int] = nx.DiGraph()
-    drawn.add_nodes_from(range(graph.nodes))
-    edges = zip(graph.source_e.tolist(), graph.target_e.tolist(), graph.weight_e.tolist(), strict=True)
-    drawn.add_weighted_edges_from(edges)
-    communities = [set(np.flatnonzero(community_n == number).tolist()) for number in range(int(community_n.max()) + 1)]
-    coverage = np.mean(community_n[graph.source_e] == community_n[graph.target_e])
-    return Quality(float(nx.community.modularity(drawn, communities, weight="weight")), float(coverage))
-
-
-def degeneracies(community_n: Ints, smallest_community: int) -> list[str]:
-    """Warnings, in words, about a partition that says little; empty when all is well."""
-    size_m: npt.NDArray[np.int64] = np.bincount(community_n)
-    if len(size_m) == len(community_n) and len(community_n) > 1:
-        return ["every candidate is a community of its own: the graph has no structure, the choice follows flow alone"]
-    warnings = []
-    if len(size_m) == 1:
-        warnings.append("one community only: the choice is the most central candidates, without a spread over kinds")
-    outliers = int(size_m[size_m < smallest_community].sum())
-    if outliers * 2 > len(community_n):
-        warnings.append(
-            f"{outliers} of {len(community_n)} candidates are in communities smaller than {smallest_community}: "
-            "most count as outliers; more neighbours or a smaller smallest_community would change that"
-        )
-    return warnings

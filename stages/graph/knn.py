@@ -4,7 +4,7 @@ The graph is scale-free: multiplying all vectors by a number changes no weight, 
 rule of the InfoDist code, softmax(1/d) over all nodes with edges under 0.001 dropped, is complete at n = 500 and empty
 at n = 2,000). Rows should come in an order that is the content's own (by `tile_id`): ties go to the earlier row, so
 then nothing depends on the order in which candidates were made.
-Shapes: n nodes, d features, k neighbours, e = n·k edges, b rows of a block, p pairs.
+Shapes: n nodes, d features, k neighbours, e = n·k edges, b rows of a block, p pairs, q rows asked about.
 """
 
 from typing import NamedTuple
@@ -32,11 +32,20 @@ class Graph(NamedTuple):
     source_e: Ints
     target_e: Ints
     weight_e: Floats
-    """The weights that leave a node sum to 1."""
+    """Above 0. In the plain neighbour graph the weights that leave a node sum to 1."""
 
 
 def exact_neighbours(x_nd: Vectors, k: int) -> Neighbours:
     """The k nearest other rows of every row (all n − 1 if there are fewer), ties to the earlier row.
+
+    Raises:
+        ValueError: k < 1, not a matrix, or numbers that are not finite.
+    """
+    return exact_neighbours_of(np.arange(len(x_nd)), x_nd, k)
+
+
+def exact_neighbours_of(rows_q: Ints, x_nd: Vectors, k: int) -> Neighbours:
+    """The k nearest other rows of the rows listed (all n − 1 if there are fewer), ties to the earlier row.
 
     A matrix product finds the few that can be among the nearest; their distances are then computed anew from
     differences. So equal rows are at distance exactly 0, a distance depends on its two rows alone, and the
@@ -48,24 +57,24 @@ def exact_neighbours(x_nd: Vectors, k: int) -> Neighbours:
     if k < 1:
         raise ValueError(f"a node needs at least 1 neighbour, got k = {k}")
     x_nd, _ = check_clouds(x_nd, x_nd)
-    n, k = len(x_nd), min(k, len(x_nd) - 1)
+    k = min(k, len(x_nd) - 1)
     if k == 0:
-        return Neighbours(np.zeros((n, 0), np.int64), np.zeros((n, 0)))
-    index_nk, distance_nk = np.empty((n, k), np.int64), np.empty((n, k))
+        return Neighbours(np.zeros((len(rows_q), 0), np.int64), np.zeros((len(rows_q), 0)))
+    index_qk, distance_qk = np.empty((len(rows_q), k), np.int64), np.empty((len(rows_q), k))
     slack = 1e-12 * float(np.einsum("nd,nd->n", x_nd, x_nd).max())
-    for block, d2_bn in squared_distance_blocks(x_nd, x_nd):
-        d2_bn[np.arange(len(d2_bn)), np.arange(block.start, block.stop)] = np.inf
+    for block, d2_bn in squared_distance_blocks(x_nd[rows_q], x_nd):
+        d2_bn[np.arange(len(d2_bn)), rows_q[block]] = np.inf
         limit_b = np.partition(d2_bn, k - 1, axis=1)[:, k - 1] + slack
         row_p, column_p = np.nonzero(d2_bn <= limit_b[:, None])
-        distance_p = _pair_distances(x_nd, row_p + block.start, column_p)
+        distance_p = pair_distances(x_nd, rows_q[block][row_p], column_p)
         order_p = np.lexsort((column_p, distance_p, row_p))
         first_b = np.searchsorted(row_p, np.arange(len(d2_bn)))  # nonzero lists rows in order, and lexsort keeps them
         chosen_bk = order_p[first_b[:, None] + np.arange(k)]
-        index_nk[block], distance_nk[block] = column_p[chosen_bk], distance_p[chosen_bk]
-    return Neighbours(index_nk, distance_nk)
+        index_qk[block], distance_qk[block] = column_p[chosen_bk], distance_p[chosen_bk]
+    return Neighbours(index_qk, distance_qk)
 
 
-def _pair_distances(x_nd: Floats, a_p: Ints, b_p: Ints) -> Floats:
+def pair_distances(x_nd: Floats, a_p: Ints, b_p: Ints) -> Floats:
     """|x_a − x_b| for listed pairs, a slice at a time: many rows may be equal, and then there are many pairs."""
     distance_p = np.empty(len(a_p))
     for start in range(0, len(a_p), PAIRS_AT_ONCE):

@@ -5,7 +5,7 @@ Shapes: n nodes, d features, s chosen.
 
 import numpy as np
 
-from stages.features.distances import Vectors, check_clouds, squared_distance_blocks
+from stages.features.distances import Floats, Vectors, check_clouds, squared_distance_blocks
 from stages.graph.knn import Ints
 
 
@@ -21,26 +21,36 @@ def kmeans_medoids(x_nd: Vectors, wanted: int, seed: int, starts: int = 4) -> In
     Raises:
         ValueError: `wanted` is not between 1 and n.
     """
+    x_nd, _ = check_clouds(x_nd, x_nd)
+    centre_md, label_n = kmeans(x_nd, wanted, seed, starts)
+    taken_n = np.zeros(len(x_nd), bool)
+    size_m = np.bincount(label_n, minlength=wanted)
+    medoid_m = np.zeros(wanted, np.int64)
+    order = np.lexsort((np.arange(wanted), -size_m))
+    for block, d2_bn in squared_distance_blocks(centre_md[order], x_nd):
+        for centre, d2_n in zip(range(block.start, block.stop), d2_bn, strict=True):
+            medoid_m[centre] = np.argmin(np.where(taken_n, np.inf, d2_n))
+            taken_n[medoid_m[centre]] = True
+    return medoid_m
+
+
+def kmeans(x_nd: Vectors, clusters: int, seed: int, starts: int = 4) -> tuple[Floats, Ints]:
+    """Centres (clusters × d), and the cluster of every row, by k-means; the tightest of `starts` runs.
+
+    Raises:
+        ValueError: `clusters` is not between 1 and n.
+    """
     import warnings
 
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    x_nd, _ = check_clouds(x_nd, x_nd)
-    if not 1 <= wanted <= len(x_nd):
-        raise ValueError(f"wanted {wanted} of {len(x_nd)} rows; wanted must lie between 1 and that")
-    with warnings.catch_warnings():  # fewer distinct rows than clusters: the medoids are distinct all the same
+    if not 1 <= clusters <= len(x_nd):
+        raise ValueError(f"wanted {clusters} of {len(x_nd)} rows; wanted must lie between 1 and that")
+    with warnings.catch_warnings():  # fewer distinct rows than clusters: the clusters left over are empty
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fit = KMeans(wanted, n_init=starts, random_state=seed % 2**32).fit(x_nd)
-    taken_n = np.zeros(len(x_nd), bool)
-    size_m = np.bincount(fit.labels_, minlength=wanted)
-    medoid_m = np.zeros(wanted, np.int64)
-    order = np.lexsort((np.arange(wanted), -size_m))
-    for block, d2_bn in squared_distance_blocks(fit.cluster_centers_[order], x_nd):
-        for centre, d2_n in zip(range(block.start, block.stop), d2_bn, strict=True):
-            medoid_m[centre] = np.argmin(np.where(taken_n, np.inf, d2_n))
-            taken_n[medoid_m[centre]] = True
-    return medoid_m
+        fit = KMeans(clusters, n_init=starts, random_state=seed % 2**32).fit(x_nd)
+    return np.asarray(fit.cluster_centers_, np.float64), np.asarray(fit.labels_, np.int64)
 
 
 def random_choice(nodes: int, wanted: int, generator: np.random.Generator) -> Ints:

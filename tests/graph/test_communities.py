@@ -2,13 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from stages.graph.communities import (
-    degeneracies,
-    infomap_partition,
-    modular_centrality,
-    number_by_flow,
-    quality,
-)
+from stages.graph.communities import described, infomap_partition, modular_centrality, number_by_flow
 from stages.graph.knn import Graph, exact_neighbours, neighbour_graph
 
 
@@ -125,7 +119,6 @@ def test_a_graph_without_links_is_all_singletons() -> None:
     found = infomap_partition(Graph(3, np.zeros(0, int), np.zeros(0, int), np.zeros(0)), seed=1)
     assert found.community_n.tolist() == [0, 1, 2]
     assert found.flow_n == pytest.approx([1 / 3] * 3)
-    assert degeneracies(found.community_n, smallest_community=2)[0].startswith("every candidate")
 
 
 def test_communities_are_numbered_by_flow_then_size_then_smallest_node() -> None:
@@ -133,22 +126,60 @@ def test_communities_are_numbered_by_flow_then_size_then_smallest_node() -> None
     assert number_by_flow(module_n, np.array([0.1, 0.1, 0.2, 0.2, 0.2, 0.2])).tolist() == [1, 1, 0, 0, 2, 3]
 
 
-def test_modularity_of_two_cliques_by_hand_and_coverage_is_the_share_of_inner_links() -> None:
-    scores = quality(graph_of(two_cliques(3)), np.array([0, 0, 0, 1, 1, 1]))
-    assert scores.coverage == pytest.approx(12 / 14)
-    assert scores.modularity == pytest.approx(12 / 14 - 2 * (7 / 14) ** 2)
-    assert quality(graph_of(two_cliques(3)), np.zeros(6, int)).modularity == pytest.approx(0.0)
+def test_a_partition_found_elsewhere_gets_the_flow_and_the_codelength_of_the_map_equation() -> None:
+    A_nn, community_n = random_graph(4), np.arange(40) % 3
+    found = described(graph_of(A_nn), community_n)
+    assert adjusted_rand_score(found.community_n, community_n) == 1.0
+    assert found.flow_n == pytest.approx(flow_by_linear_algebra(A_nn)[1], rel=1e-8)
+    assert found.codelength == pytest.approx(codelength_by_definition(A_nn, found.community_n), rel=1e-8)
+    assert found.flow_m.tolist() == sorted(found.flow_m, reverse=True)
+    assert found.centrality_n == pytest.approx(modular_centrality(found.flow_n, found.community_n))
 
 
-def test_modularity_of_a_weighted_directed_graph_equals_its_formula() -> None:
-    A_nn, community_n = random_graph(3), np.arange(40) % 3
-    total, out_n, in_n = A_nn.sum(), A_nn.sum(axis=1), A_nn.sum(axis=0)
-    same_nn = community_n[:, None] == community_n[None]
-    expected = ((A_nn / total - np.outer(out_n, in_n) / total**2) * same_nn).sum()
-    assert quality(graph_of(A_nn), community_n).modularity == pytest.approx(expected)
+def test_a_described_partition_may_have_nodes_without_links_or_no_links_at_all() -> None:
+    A_nn = np.pad(two_cliques(), (0, 2))
+    found = described(graph_of(A_nn), np.repeat([0, 1, 2], [5, 5, 2]))
+    assert found.community_n.tolist() == [0] * 5 + [1] * 5 + [2] * 2 and found.flow_n[10:].tolist() == [0.0, 0.0]
+    bare = described(Graph(3, np.zeros(0, int), np.zeros(0, int), np.zeros(0)), np.array([4, 4, 2]))
+    assert bare.community_n.tolist() == [0, 0, 1]
+    with pytest.raises(ValueError, match="each of 12 nodes"):
+        described(graph_of(A_nn), np.zeros(11, int))
 
 
-def test_a_partition_that_says_little_is_told() -> None:
-    assert degeneracies(np.repeat(np.arange(4), 5), smallest_community=3) == []
-    assert degeneracies(np.zeros(9, int), smallest_community=3)[0].startswith("one community only")
-    assert "6 of 10 candidates" in degeneracies(np.array([0, 0, 0, 0, 1, 1, 2, 2, 3, 3]), smallest_community=3)[0]
+def test_infomap_itself_finds_no_worse_than_what_it_is_given() -> None:
+    graph = neighbour_graph(exact_neighbours(np.random.default_rng(8).normal(size=(300, 3)), 8))
+    found = infomap_partition(graph, seed=1)
+    assert described(graph, found.community_n).codelength == pytest.approx(found.codelength, rel=1e-9)
+    for other_n in (np.zeros(300, int), np.arange(300) // 30):
+        assert described(graph, other_n).codelength > found.codelength
+
+
+def nested_cliques() -> np.ndarray:
+    """Eight groups of four cliques of five: strong links in a clique, weak ones in a group, one from group to group."""
+    clique_n = np.arange(160) // 5
+    A_nn = (clique_n[:, None] == clique_n[None]) * 1.0 + (clique_n[:, None] // 4 == clique_n[None] // 4) * 0.05
+    A_nn[np.arange(160), (np.arange(160) + 20) % 160] += 0.02
+    np.fill_diagonal(A_nn, 0.0)
+    return A_nn
+
+
+def test_of_nested_communities_the_coarsest_and_the_finest_level_can_be_had() -> None:
+    graph = graph_of(nested_cliques())
+    coarsest = infomap_partition(graph, seed=1, levels="coarsest")
+    finest = infomap_partition(graph, seed=1, levels="finest")
+    assert adjusted_rand_score(coarsest.community_n, np.arange(160) // 20) == 1.0
+    assert adjusted_rand_score(finest.community_n, np.arange(160) // 5) == 1.0
+    assert coarsest.codelength == finest.codelength < infomap_partition(graph, seed=1).codelength
+
+
+def test_more_steps_of_the_walk_per_word_make_fewer_communities() -> None:
+    graph = neighbour_graph(exact_neighbours(np.random.default_rng(9).normal(size=(600, 3)), 8))
+    counts = [len(infomap_partition(graph, seed=1, markov_time=time).sizes_m) for time in (0.5, 1.0, 3.0)]
+    assert counts[0] > counts[1] > counts[2] > 1
+
+
+def test_without_directions_flow_is_the_share_of_weight_at_a_node() -> None:
+    A_nn = random_graph(5)
+    strength_n = A_nn.sum(axis=0) + A_nn.sum(axis=1)
+    found = infomap_partition(graph_of(A_nn), seed=1, directed=False)
+    assert found.flow_n == pytest.approx(strength_n / strength_n.sum(), rel=1e-9)

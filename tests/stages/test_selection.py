@@ -1,6 +1,7 @@
 """Stage selection on planted blobs."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from stages.selection import SelectionSettings
 
 CLASSES = ["a", "b"]
 SETTINGS = SelectionSettings(per_class=10, neighbours=6)
+METHODS = get_args(SelectionSettings.model_fields["method"].annotation)
 
 
 def candidates_of(rng: np.random.Generator, per_class: int = 48) -> tuple[images.ImageSet, np.ndarray, np.ndarray]:
@@ -91,7 +93,7 @@ def test_edges_join_candidates_of_one_class_and_leave_each_with_weight_one(tmp_p
     assert edges.groupby("source")["weight"].sum().to_numpy() == pytest.approx(np.ones(96))
 
 
-@pytest.mark.parametrize("method", ["infomap", "kmeans", "random"])
+@pytest.mark.parametrize("method", METHODS)
 def test_the_order_in_which_candidates_were_made_changes_no_choice(method: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     candidates, x_nd, _ = candidates_of(rng)
@@ -102,7 +104,7 @@ def test_the_order_in_which_candidates_were_made_changes_no_choice(method: str, 
     assert chosen_ids(one) == chosen_ids(two)
 
 
-@pytest.mark.parametrize("method", ["infomap", "kmeans", "random"])
+@pytest.mark.parametrize("method", METHODS)
 def test_the_same_seed_gives_the_same_bytes(method: str, tmp_path: Path) -> None:
     candidates, x_nd, _ = candidates_of(np.random.default_rng(4))
     inputs, settings = lay(tmp_path, candidates, x_nd), SETTINGS.model_copy(update={"method": method})
@@ -241,3 +243,42 @@ def test_a_judge_of_other_classes_gives_no_soft_labels(tmp_path: Path) -> None:
     inputs = lay_judge(lay(tmp_path, candidates, x_nd), {"classes": ["b", "a"]})
     with pytest.raises(UserError, match="The judge knows the classes"):
         select(inputs, tmp_path / "out", SETTINGS.model_copy(update={"soft_labels": True}))
+
+
+def test_the_quota_by_uncertainty_goes_by_the_entropy_of_the_judge_and_needs_one(tmp_path: Path) -> None:
+    candidates, x_nd, blob_n = candidates_of(np.random.default_rng(16))
+    inputs = lay(tmp_path, candidates, x_nd)
+    settings = SETTINGS.model_copy(update={"quota": "uncertainty"})
+    with pytest.raises(UserError, match="embedding.encoder to judge"):
+        select(inputs, tmp_path / "none", settings)
+    p_n = np.where(blob_n % 6 == 0, 0.5, 1.0)  # one blob of every class is in doubt, by one bit
+    probabilities = torch.from_numpy(np.stack([p_n, 1 - p_n], axis=1))
+    store.write_tensors(inputs["embedding"] / "probabilities.safetensors", {"candidates_nk": probabilities})
+    out = select(inputs, tmp_path / "out", settings)
+    chosen = images.read(out / "images").table["candidate"].to_numpy()
+    assert (blob_n[chosen] % 6 == 0).sum() == 16, "all eight of it in each class; then others fill up"
+    reasons = pd.read_parquet(out / "communities.parquet")["reason"]
+    assert set(reasons[chosen]) == {"quota of its community", "outlier, to fill up"}
+
+
+def test_facts_tell_of_the_search_the_partition_and_its_stability(tmp_path: Path) -> None:
+    candidates, x_nd, _ = candidates_of(np.random.default_rng(17))
+    inputs = lay(tmp_path, candidates, x_nd)
+    out = select(inputs, tmp_path / "out", SETTINGS.model_copy(update={"method": "leiden"}))
+    told = store.read_json(out / "facts.json")
+    assert (told["method"], told["graph"], told["quota"]) == ("leiden", "directed", "equal")
+    of_class = told["classes"]["a"]
+    assert of_class["neighbours_exact"] and of_class["neighbours_recall"] == 1.0
+    assert of_class["communities"] == 6 and of_class["stability"] == pytest.approx(1.0)
+    assert of_class["edges"] == 48 * 6 and of_class["near_identical"] == 0
+    alone = select(inputs, tmp_path / "alone", SETTINGS.model_copy(update={"stability_seeds": 1}))
+    assert store.read_json(alone / "facts.json")["classes"]["a"]["stability"] is None
+
+
+def test_the_rule_of_the_infodist_code_warns_where_it_degenerates(tmp_path: Path) -> None:
+    candidates, x_nd, _ = candidates_of(np.random.default_rng(18))
+    out = select(
+        lay(tmp_path, candidates, x_nd), tmp_path / "out", SETTINGS.model_copy(update={"graph": "infodist_fixed"})
+    )
+    warnings = store.read_json(out / "facts.json")["warnings"]
+    assert any("the graph is complete" in warning for warning in warnings)
