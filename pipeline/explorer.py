@@ -74,7 +74,12 @@ def render(results: Mapping[str, Path], name: str, digest: str, run_name: str, a
     _, classes = images.read_table(results["candidates"] / "images")
     thumbnails = sheets(results["candidates"] / "images", shown["row"].to_numpy(np.int64))
     facts = store.read_json(results[f"selection/{name}"] / "facts.json")
-    about = {"selection": name, "run": run_name, "digest": digest, "method": str(facts.get("method", ""))}
+    about: dict[str, Any] = {
+        "selection": name,
+        "run": run_name,
+        "digest": digest,
+        "method": str(facts.get("method", "")),
+    }
     about |= {"classes": list(classes), "available": len(everyone), "edge": thumbnails.edge_px}
     return pages.template("explorer.html.jinja").render(
         about=about,
@@ -108,8 +113,9 @@ def thinned(frame: pd.DataFrame, at_most: int) -> pd.DataFrame:
     by_hand = frame["reason"].str.startswith((pins.LEFT_OUT, pins.KEPT))
     others = np.flatnonzero(~((frame["rank"] >= 0) | by_hand))
     room = max(at_most - (len(frame) - len(others)), 0)
-    dropped = np.setdiff1d(others, others[np.arange(room) * len(others) // max(room, 1)])
-    return frame.drop(index=dropped).reset_index(drop=True)
+    kept_n = np.ones(len(frame), bool)
+    kept_n[np.setdiff1d(others, others[np.arange(room) * len(others) // max(room, 1)])] = False
+    return frame[kept_n].reset_index(drop=True)
 
 
 def columns(frame: pd.DataFrame) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 // ---- what is said of a tile ----
 const say = text => { $("said").textContent = text; };
 const facts = i => [
-  ["tile id", data.id[i]], ["class", classes[data.label[i]]],
+  ["class", classes[data.label[i]]],
   ["community", data.community[i] >= 0 ? `${data.community[i]} (${number(size(runs[runOf[i]]))} tiles)` : "none"],
   ["centrality", data.community[i] >= 0 ? `${data.centrality[i]} bits` : "–"],
   ["rank", data.rank[i] >= 0 ? `${data.rank[i] + 1} of those chosen of its class` : "not chosen"],
@@ -28,7 +28,7 @@ const choose = i => {
   if (i < 0) return draw();
   paint($("big"), i);
   $("big").setAttribute("aria-label", `Synthetic tile of class ${classes[data.label[i]]}`);
-  $("detail-h").textContent = nameOf(runs[runOf[i]]);
+  $("detail-h").textContent = `Tile ${data.id[i]}`;
   $("facts").replaceChildren(...facts(i).flatMap(([what, value]) => [made("dt", what), made("dd", value)]));
   marking(i);
   say(brief(i));
@@ -96,6 +96,7 @@ const reach = (i, focus) => {
     if (here && focus) one.focus();
   }
 };
+const meet = () => { if (innerWidth <= 900) $("detail").scrollIntoView(); };  // where the tiles lie below the map
 const refresh = i => {
   for (const one of document.querySelectorAll(".tile")) if (data.id[Number(one.dataset.i)] === data.id[i]) dress(one, Number(one.dataset.i));
   if (current >= 0) marking(current);
@@ -209,7 +210,7 @@ map.addEventListener("pointermove", event => {
 map.addEventListener("pointerup", event => {
   const i = drag && !drag.far ? nearest(event.offsetX, event.offsetY, radius() + 8) : -1;
   drag = null;
-  if (i >= 0) open(runOf[i], i);
+  if (i >= 0) { open(runOf[i], i); meet(); }
 });
 map.addEventListener("pointercancel", () => { drag = null; });
 map.addEventListener("pointerleave", () => { hovered = -1; tip(-1); draw(); });
@@ -258,7 +259,7 @@ $("marked").addEventListener("click", event => {
 });
 $("communities").addEventListener("click", event => {
   const one = event.target.closest("button[data-r]");
-  if (one) { open(Number(one.dataset.r)); if (current >= 0) onto(current); }
+  if (one) { open(Number(one.dataset.r)); if (current >= 0) onto(current); meet(); }
 });
 $("more").onclick = lay;
 $("leave").onclick = () => toggle(current, "exclude");
@@ -274,7 +275,7 @@ $("reason").onkeydown = event => { if (event.key === "Enter" || event.key === "E
 $("in").onclick = () => zoom(1.5);
 $("out").onclick = () => zoom(1 / 1.5);
 $("whole").onclick = whole;
-$("class").onchange = $("which").onchange = () => { opened = -1; listed = LIST; sift(); list(); draw(); };
+$("class").onchange = $("which").onchange = () => { opened = -1; listed = LIST; sift(); list(); whole(); };
 $("tools").onsubmit = event => event.preventDefault();
 $("find").oninput = $("find").onkeydown = event => {
   const text = $("find").value.trim().toLowerCase(), all = [];
@@ -289,7 +290,7 @@ $("read-keep").onchange = event => load("keep", event.target);
 $("forget").onclick = () => { if (confirm(`Forget ${number(marks.size)} marks?`)) { marks.clear(); remember(); everything(); } };
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { fit(); list(); });
 new ResizeObserver(fit).observe(map);
+everything();
 fit();
 whole();
-everything();
 list();

@@ -2,9 +2,8 @@
 // ---- the map ----
 const map = $("map"), pen = map.getContext("2d"), view = {zoom: 1, x: PLANE / 2, y: PLANE / 2};
 let wide = 0, high = 0, ratio = 1, asked = false, current = -1, hovered = -1, opened = -1, stamps = new Map();
-const widest = [Math.max(1, ...data.x) || 1, Math.max(1, ...[Math.max(...data.y) - Math.min(...data.y)])];
-const middle = [Math.max(0, ...data.x) / 2, (Math.max(...data.y) + Math.min(...data.y)) / 2];
-const scale = () => view.zoom * 0.94 * Math.min(wide / widest[0], high / widest[1]);
+let home = {wide: 1, high: 1, x: 0, y: 0};
+const scale = () => view.zoom * 0.94 * Math.min(wide / home.wide, high / home.high);
 const px = i => (data.x[i] - view.x) * scale() + wide / 2, py = i => (data.y[i] - view.y) * scale() + high / 2;
 const radius = () => Math.min(9, Math.max(2, Math.min(5, 90 / Math.sqrt(n))) * view.zoom ** 0.4);
 const shown = i => {
@@ -12,8 +11,16 @@ const shown = i => {
   return (label < 0 || data.label[i] === label) && (which !== "chosen" || data.rank[i] >= 0) &&
     (which !== "marked" || marks.has(data.id[i]));
 };
-let seen = new Uint8Array(n);
+const seen = new Uint8Array(n);
 const sift = () => { for (let i = 0; i < n; i++) seen[i] = shown(i) ? 1 : 0; };
+const frame = () => {  // what "All" shows: every tile that is not filtered out
+  let [left, right, top, bottom] = [PLANE, 0, PLANE, 0];
+  for (let i = 0; i < n; i++) if (seen[i]) {
+    [left, right] = [Math.min(left, data.x[i]), Math.max(right, data.x[i])];
+    [top, bottom] = [Math.min(top, data.y[i]), Math.max(bottom, data.y[i])];
+  }
+  if (right >= left) home = {wide: Math.max(1, right - left), high: Math.max(1, bottom - top), x: (left + right) / 2, y: (top + bottom) / 2};
+};
 const path = (c, shape, x, y, r) => {
   c.beginPath();
   if (shape === 0) c.arc(x, y, r, 0, 7);
@@ -58,7 +65,7 @@ const redraw = () => {
   for (const ring of [0, 1]) for (const i of order[ring]) {
     const place = runs[runOf[i]].place, image = near ? decoded(Math.floor(i / perSheet)) : null;
     if (near && !image) sheet(Math.floor(i / perSheet));
-    pen.globalAlpha = opened >= 0 && runOf[i] !== opened ? 0.35 : 1;
+    pen.globalAlpha = !near && opened >= 0 && runOf[i] !== opened ? 0.35 : 1;
     if (image) {
       pen.fillStyle = css(place < 0 ? "--c-none" : `--c${place % COLOURS}`);
       pen.fillRect(px(i) - 23, py(i) - 23, 46, 46);
@@ -99,7 +106,7 @@ const fit = () => {
   stamps = new Map();
   draw();
 };
-const whole = () => { [view.zoom, view.x, view.y] = [1, ...middle]; draw(); };
+const whole = () => { frame(); [view.zoom, view.x, view.y] = [1, home.x, home.y]; draw(); };
 const zoom = (factor, x = wide / 2, y = high / 2) => {
   const before = [(x - wide / 2) / scale() + view.x, (y - high / 2) / scale() + view.y];
   view.zoom = Math.min(200, Math.max(0.5, view.zoom * factor));

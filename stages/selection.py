@@ -105,8 +105,8 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
     soft = _write_images(out / "images", inputs["candidates"] / "images", pd.concat(chosen, ignore_index=True), judge)
     warnings = [f"{name}: {warning}" for name, of_class in facts.items() for warning in of_class["warnings"]]
     kept = {"method": settings.method, "per_class": settings.per_class, "neighbours": settings.neighbours}
-    kept |= {"pins": pins.told(pinned)}
-    store.write_json(out / "facts.json", kept | {"classes": facts, "warnings": warnings, "soft_labels": soft})
+    told = {"classes": facts, "warnings": warnings, "soft_labels": soft, "pins": pins.told(pinned)}
+    store.write_json(out / "facts.json", kept | told)
 
 
 def by_content(rows: Ints, tile_ids: npt.NDArray[np.str_]) -> Ints:

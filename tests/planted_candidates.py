@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from pipeline.engine import Serial
 from stages import images, selection, store
 from stages.selection import SelectionSettings
 
+Results = dict[str, Path]
 CLASSES = ["a", "b"]
 SETTINGS = SelectionSettings(per_class=10, neighbours=6)
 
@@ -35,3 +37,15 @@ def select(inputs: dict[str, Path], out: Path, settings: SelectionSettings = SET
     out.mkdir(parents=True)
     selection.run(settings, inputs, out, seed, Serial())
     return out
+
+
+def explorable(folder: Path, settings: SelectionSettings = SETTINGS, classes: tuple[str, ...] = ("a", "b")) -> Results:
+    """Candidates, an embedding with a map on which blobs lie apart, and the selection `planted` among them."""
+    candidates, x_nd, blob_n = candidates_of(np.random.default_rng(0))
+    inputs = lay(folder, candidates._replace(classes=classes), x_nd)
+    angle_n = 2 * np.pi * blob_n / 12
+    spot_n2 = np.random.default_rng(1).normal(scale=0.1, size=(len(blob_n), 2))
+    x_n, y_n = (2 * np.stack([np.cos(angle_n), np.sin(angle_n)]) + spot_n2.T).round(6)
+    frame = pd.DataFrame({"row": np.arange(len(blob_n)), "x": x_n, "y": y_n})
+    frame.to_parquet(folder / "embedding" / "map.parquet", index=False)
+    return inputs | {"selection/planted": select(inputs, folder / "selection", settings)}
