@@ -66,13 +66,12 @@ const toggle = (i, kind) => {
 
 // ---- thumbnails: a sheet is decoded when one of its tiles is first wanted ----
 const sources = [...document.querySelectorAll("script.sheet")], images = [], perSheet = data.across ** 2;
-const decoded = k => images[k]?.ready ? images[k] : null;
+const decoded = k => images[k]?.bitmap;
 const sheet = k => {
   if (!images[k]) {
-    const image = new Image();
+    const image = new Image(), one = images[k] = {bitmap: null};
     image.src = sources[k].textContent.trim();
-    image.done = image.decode().then(() => { image.ready = true; draw(); return image; });
-    images[k] = image;
+    one.done = image.decode().then(() => createImageBitmap(image)).then(bitmap => { draw(); return one.bitmap = bitmap; });
   }
   return images[k].done;
 };

@@ -81,7 +81,7 @@ const open = (r, at = -1) => {
   $("tiles-h").textContent = nameOf(run);
   $("hint").textContent = `${number(all.length)} ${all.length === 1 ? "tile" : "tiles"}, the most central first; ` +
     `${number(run.chosen)} chosen. Arrow keys move, x leaves out, k keeps, Enter goes to the reason.`;
-  waiting = all;
+  waiting = [...all];
   $("tiles").replaceChildren();
   lay();
   while (at >= 0 && waiting.includes(at)) lay();

@@ -80,9 +80,11 @@ class Page:
             assert time.monotonic() < deadline, f"never true: {script}"
             time.sleep(0.05)
 
-    def open(self, path: Path) -> None:
-        self.ask("Page.navigate", url=path.as_uri())
+    def open(self, url: str) -> None:
+        self.ask("Page.navigate", url=url)
         self.await_event("Page.loadEventFired")
+        # Before its first frame a page hears no mouse.
+        self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
