@@ -1,11 +1,13 @@
 """Pins by hand: read, honoured by every way to choose, told in the facts and in the release."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from planted_candidates import candidates_of, lay, select
+from releasing import make
 
 from stages import images, pins, store
 from stages.contracts import UserError
@@ -139,3 +141,24 @@ def test_too_many_kept_and_too_few_left_are_errors(planted: dict[str, Path], tmp
         select(planted, tmp_path / "a", settings.model_copy(update={"keep": path}))
     with pytest.raises(UserError, match="class a has only 37 different candidates that are not left out by hand"):
         select(planted, tmp_path / "b", settings.model_copy(update={"exclude": path, "per_class": 38}))
+
+
+def test_a_release_tells_how_many_were_pinned_and_why_but_no_path(story: dict[str, Path], tmp_path: Path) -> None:
+    reasons = {IDS[1]: "blurred", IDS[2]: "blurred", IDS[3]: "as in /home/mustermann/list"}
+    folder = tmp_path / "selection"
+    shutil.copytree(story["selection"], folder)
+    told = pins.told(pins.Pins(reasons, {IDS[4]: "rare"}))
+    store.write_json(folder / "facts.json", {"method": "infomap", "pins": told})
+    dataset = make(story | {"selection": folder}, tmp_path / "out")
+    found = store.read_json(dataset / "provenance.json")["steps"]["selection"]["facts"]["pins"]
+    assert found["kept"] == {"tiles": 1, "reasons": [{"reason": "rare", "tiles": 1}]}
+    assert found["excluded"]["tiles"] == 3
+    assert found["excluded"]["reasons"] == [
+        {"reason": "blurred", "tiles": 2},
+        {"reason": "(a path, left out)", "tiles": 1},
+    ]
+    card = (dataset / "README.md").read_text()
+    assert "A person had left out 3 of them beforehand, and asked for 1 to be kept" in card
+    assert "mustermann" not in card and not any(one in card for one in reasons)
+    plain = make(story, tmp_path / "plain")
+    assert "A person had left out" not in (plain / "README.md").read_text()
