@@ -63,7 +63,7 @@ const dress = (one, i) => {
   one.classList.toggle("chosen", data.rank[i] >= 0);
   one.dataset.mark = kindOf(i) || "";
   one.setAttribute("aria-label", `tile ${data.id[i]}, ${brief(i)}`);
-  one.title = `${data.id[i]} · ${brief(i)}`;
+  one.title = `${data.id[i]} · ${brief(i)}${marks.get(data.id[i])?.reason ? `: ${marks.get(data.id[i]).reason}` : ""}`;
 };
 let waiting = [];
 const lay = () => {
@@ -97,8 +97,11 @@ const reach = (i, focus) => {
   }
 };
 const meet = () => { if (innerWidth <= 900) $("detail").scrollIntoView(); };  // where the tiles lie below the map
+const redress = id => {
+  for (const one of document.querySelectorAll(".tile")) if (data.id[Number(one.dataset.i)] === id) dress(one, Number(one.dataset.i));
+};
 const refresh = i => {
-  for (const one of document.querySelectorAll(".tile")) if (data.id[Number(one.dataset.i)] === data.id[i]) dress(one, Number(one.dataset.i));
+  redress(data.id[i]);
   if (current >= 0) marking(current);
   tally();
   if ($("which").value === "marked") sift();
@@ -269,6 +272,7 @@ $("reason").oninput = () => {
   if (!mark) return;
   mark.reason = lastReason[mark.kind] = $("reason").value.trim();
   remember();
+  redress(data.id[current]);
   tally();
 };
 $("reason").onkeydown = event => { if (event.key === "Enter" || event.key === "Escape") { event.preventDefault(); reach(current, true); } };
