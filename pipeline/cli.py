@@ -30,6 +30,7 @@ SetOption = Annotated[
 RootOption = Annotated[
     Path, typer.Option("--root", envvar="HISTODISTILL_ROOT", help="Folder of the store and the runs.")
 ]
+SelectionArgument = Annotated[str, typer.Argument(help="Name of a selection, e.g. infomap_50.", metavar="NAME")]
 NameOption = Annotated[str | None, typer.Option("--name", help="Name of the run, if not the recipe's.")]
 ROOT = Path("data")
 
@@ -127,6 +128,38 @@ def report(recipe: RecipeArgument, set_: SetOption = None, root: RootOption = RO
 
     config, this, steps = _prepare(recipe, set_, root, name)
     print(f"report:  {page.write(this, steps, config)}")
+
+
+@app.command()
+def explore(
+    recipe: RecipeArgument,
+    selection: SelectionArgument,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; default: in the run's folder.")] = None,
+    set_: SetOption = None,
+    root: RootOption = ROOT,
+    name: NameOption = None,
+) -> None:
+    """Write a page on which all candidates of a selection can be looked at and marked; synthetic tiles alone."""
+    from pipeline import explorer
+
+    _, this, steps = _prepare(recipe, set_, root, name)
+    print(f"explorer: {explorer.write(this, steps, selection, out)}")
+
+
+@app.command()
+def graph(
+    recipe: RecipeArgument,
+    selection: SelectionArgument,
+    out: Annotated[Path, typer.Option("--out", help="File to write; .graphml or .gexf.")],
+    set_: SetOption = None,
+    root: RootOption = ROOT,
+    name: NameOption = None,
+) -> None:
+    """Write the graph of a selection as GraphML or GEXF, for Gephi, Cytoscape, networkx and the like."""
+    from pipeline import graph_files
+
+    _, this, steps = _prepare(recipe, set_, root, name)
+    print(f"graph: {graph_files.write(this, steps, selection, out)}")
 
 
 @app.command()

@@ -17,6 +17,7 @@ from stages.contracts import UserError
 from stages.denoiser import DenoiserSettings
 from stages.embedding import EmbeddingSettings
 from stages.judge import JudgeSettings
+from stages.pins import PinsSettings
 from stages.release import ReleaseSettings
 from stages.selection import SelectionSettings
 from stages.settings import SCHEME, Name, Settings, is_external
@@ -42,6 +43,8 @@ class Config(Settings):
     """Tiles as vectors."""
     selections: dict[Name, SelectionSettings] = Field(default_factory=lambda: {"infomap_50": SelectionSettings()})
     """Choices among the candidates, by name."""
+    pins: PinsSettings = PinsSettings()
+    """Candidates left out and kept by hand, for every selection that does not name files of its own."""
     condensations: dict[Name, CondensationSettings] = Field(default_factory=dict)
     """Small sets made from real tiles, by name; contestants of the benchmark, never released."""
     benchmark: BenchmarkSettings = BenchmarkSettings()

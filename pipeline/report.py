@@ -1,18 +1,14 @@
 """Seals and results -> one HTML page for people: offline, self-contained, readable at any width and on paper."""
 
-import base64
-import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline import pages
 from stages import store
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
     from pipeline.config import Config
     from pipeline.report_numbers import Audit, Benchmark, Estimate, Made
     from pipeline.runner import Run
@@ -108,7 +104,7 @@ def render(results: Mapping[str, Path], about: About) -> str:
         results, about.shipped, 1 / max(len(tiles.classes), 1) if tiles else 0.0, about.networks
     )
     audits = numbers.audits(results, about.shipped)
-    return _template().render(
+    return pages.template("report.html.jinja").render(
         about=about,
         nodes={node.name: node for node in about.nodes},
         tiles=tiles,
@@ -218,24 +214,3 @@ def _times(nodes: Sequence[Node]) -> list[tuple[Node, str, Any]]:
         else (node, "", "")
         for node in nodes
     ]
-
-
-@functools.cache
-def _template() -> "Template":
-    """The page's template, compiled once."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["sha256"] = _source_hash
-    return environment.get_template("report.html.jinja")
-
-
-def _source_hash(text: str) -> str:
-    """How a Content-Security-Policy names an inline style or script."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

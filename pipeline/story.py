@@ -36,7 +36,7 @@ def tell(config: Config) -> list[Step]:
         needs = {"embedding": "embedding", "candidates": "candidates"}
         if selected.soft_labels:
             needs["judge"] = "judge"
-        steps.append(Step(f"selection/{name}", selection.run, selected, needs))
+        steps.append(Step(f"selection/{name}", selection.run, _pinned(config, selected), needs))
     for name, condensed in config.condensations.items():
         steps.append(Step(f"condensation/{name}", condensation.run, condensed, {"tiles": "tiles", "judge": "judge"}))
     steps += _benchmarks(config)
@@ -53,6 +53,12 @@ def _encoder(config: Config) -> dict[str, str]:
     """The encoder among the steps; those that ship or are brought are none of them."""
     name = config.embedding.encoder
     return {name: name} if name in ("judge", "autoencoder") else {}
+
+
+def _pinned(config: Config, selected: selection.SelectionSettings) -> selection.SelectionSettings:
+    """The settings of a selection, with the recipe's own pins where it names none."""
+    given = {"exclude": selected.exclude or config.pins.exclude, "keep": selected.keep or config.pins.keep}
+    return selected.model_copy(update=given)
 
 
 def contestants(config: Config) -> dict[str, str]:

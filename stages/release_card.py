@@ -58,6 +58,7 @@ def card(
         real=_sums(facts["tiles"], "train"),
         test=_sums(facts["tiles"], "test"),
         method=facts["selection"].get("method"),
+        pins=facts["selection"].get("pins"),
         encoder=_encoder(facts["embedding"]),
         denoiser=facts["denoiser"].get("network"),
         encoder_warning=facts["embedding"].get("licence_warning"),

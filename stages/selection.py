@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stages import compute, images, models, store, tables
-from stages.choosing import Choice, ChoosingSettings, choose
+from stages import compute, images, models, pins, store, tables
+from stages.choosing import WORDS, Choice, ChoosingSettings, choose
 from stages.contracts import Engine, Inputs, UserError
+from stages.settings import InputPath
 
 if TYPE_CHECKING:
     from stages.graph.knn import Graph
@@ -38,6 +39,10 @@ class SelectionSettings(ChoosingSettings):
     soft_labels: bool = False
     """Whether every chosen tile carries the judge's class probabilities, at the temperature that fits val. They come
     from a network that saw the private tiles: the audit asks for a review, and a release has them only when asked."""
+    exclude: InputPath | None = None
+    """Candidates a person leaves out, before the graph is drawn: CSV with tile_id and reason; None: that of `pins`."""
+    keep: InputPath | None = None
+    """Candidates a person wants in, counted in the quota of their class: such a CSV; None: that of `pins`."""
 
 
 def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
@@ -48,6 +53,8 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
     if len(x_nd) != len(table):
         raise UserError(f"{len(table)} candidates, but {len(x_nd)} vectors: run the embedding of these candidates")
     doubt_n = _doubts(settings.quota, inputs["embedding"], len(table))
+    tile_ids = table["tile_id"].to_numpy(str)
+    pinned = pins.read(settings.exclude, settings.keep, set(tile_ids))
 
     communities: list[pd.DataFrame] = []
     edges: list[pd.DataFrame] = []
@@ -55,26 +62,32 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
     facts: dict[str, dict[str, Any]] = {}
     for label, name in enumerate(classes):
         rows_all = np.flatnonzero(table["label"] == label)
-        rows_n = by_content(rows_all, table["tile_id"].to_numpy(str))
+        rows_n = pinned.left(by_content(rows_all, tile_ids), tile_ids)
         if len(rows_n) < settings.per_class:
             raise UserError(
                 f"selection.per_class is {settings.per_class}, but class {name} has only {len(rows_n)} different "
-                "candidates: lower it, or raise candidates.per_class"
+                f"candidates{' that are not left out by hand' if pinned.exclude else ''}: lower it, or raise "
+                "candidates.per_class"
             )
         choice = choose(settings, x_nd[rows_n], seed, name, None if doubt_n is None else doubt_n[rows_n])
+        community_n = None if settings.method in WORDS else choice.partition.community_n
+        chosen_s, reason_n = pins.seat(pinned, tile_ids[rows_n], choice.chosen_s, choice.reason_n, community_n, name)
+        choice = choice._replace(chosen_s=chosen_s, reason_n=reason_n)
         communities.append(_community_rows(label, rows_all, rows_n, choice))
         edges.append(_edge_rows(rows_n, choice.graph))
         chosen.append(_chosen_rows(rows_n, choice))
         facts[name] = _facts(settings, len(rows_all), choice)
 
     frame = pd.concat(communities).sort_values("row", ignore_index=True)
+    frame["reason"] = pinned.explain(tile_ids[frame["row"]], frame["reason"])
     frame.to_parquet(out / "communities.parquet", index=False)
     pd.concat(edges, ignore_index=True).to_parquet(out / "edges.parquet", index=False)
     judge = inputs["judge"] / "colour" if settings.soft_labels else None
     soft = _write_images(out / "images", inputs["candidates"] / "images", pd.concat(chosen, ignore_index=True), judge)
     warnings = [f"{name}: {warning}" for name, of_class in facts.items() for warning in of_class["warnings"]]
     kept = settings.model_dump(include={"method", "per_class", "neighbours", "graph", "representative", "quota"})
-    store.write_json(out / "facts.json", kept | {"classes": facts, "warnings": warnings, "soft_labels": soft})
+    told = {"classes": facts, "warnings": warnings, "soft_labels": soft, "pins": pins.told(pinned)}
+    store.write_json(out / "facts.json", kept | told)
 
 
 def by_content(rows: Ints, tile_ids: npt.NDArray[np.str_]) -> Ints:

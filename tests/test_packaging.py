@@ -71,7 +71,8 @@ def test_the_wheel_holds_two_packages_and_works_in_an_empty_folder(tmp_path: Pat
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert tops == {"pipeline", "stages"}
     assert any(name.endswith("squeezenet1_1.safetensors") for name in names)
-    assert any(name.endswith("report.html.jinja") for name in names)
+    for page in ("report.html.jinja", "explorer.html.jinja", "explorer.css", "explorer.js", "explorer_map.js"):
+        assert f"pipeline/{page}" in names
     empty = tmp_path / "empty"
     empty.mkdir()
     recipe = empty / "recipe.yaml"

@@ -234,3 +234,11 @@ def test_audits_can_be_limited_to_the_selection_that_ships(recipe: Path) -> None
     for setting, names in audited.items():
         nodes = [step.node for step in story.tell(configs.load(recipe, [f"audited={setting}"]))]
         assert [node for node in nodes if node.startswith("audit")] == [f"audit_images/{name}" for name in names]
+
+
+def test_pins_of_the_recipe_hold_for_every_selection_that_names_none(recipe: Path) -> None:
+    write(recipe, "pins: {exclude: veto.csv, keep: keep.csv}\nselections: {a: {}, b: {exclude: mine.csv}}\n")
+    steps = story.tell(configs.load(recipe))
+    found = {name: external_paths(find(steps, f"selection/{name}").settings) for name in ("a", "b")}
+    assert found["a"] == {"exclude": recipe.parent / "veto.csv", "keep": recipe.parent / "keep.csv"}
+    assert found["b"] == {"exclude": recipe.parent / "mine.csv", "keep": recipe.parent / "keep.csv"}
