@@ -20,6 +20,7 @@ from PIL import Image
 from stages import compute, decoding, images, progress, store
 from stages.contracts import Engine, Interrupted, UserError
 from stages.decoding import Refused, Wanted
+from stages.images import Pixels
 from stages.slide_settings import SlidesSettings
 from stages.slide_survey import COLUMNS, UNKNOWN_MPP, Asked, Survey, survey
 from stages.slides.grid import Plan
@@ -205,9 +206,7 @@ def _tile(regions: Regions, place: tuple[int, int]) -> dict[str, Any]:
         pixels_hwc = slide_reading.region(regions.path, *place, plan.level, plan.read_px, plan.read_px)
     except Unreadable:
         return {"reason": DAMAGED}
-    if plan.read_px != side:
-        method = Image.Resampling.BOX if side < plan.read_px else Image.Resampling.BICUBIC
-        pixels_hwc = np.asarray(Image.fromarray(pixels_hwc).resize((side, side), method))
+    pixels_hwc = _resampled(pixels_hwc, side)
     if regions.least_sharpness is not None and sharpness(pixels_hwc) < regions.least_sharpness:
         return {"reason": BLURRED}
     try:
@@ -216,6 +215,22 @@ def _tile(regions: Regions, place: tuple[int, int]) -> dict[str, Any]:
         return {"reason": str(refused)}
     found: dict[str, Any] = {"tile_id": images.tile_id(pixels_hwc), "png": images.png(pixels_hwc)}
     return found | {"width": side, "height": side, "side": side, "grey": images.is_grey(pixels_hwc)}
+
+
+def _resampled(pixels_hwc: Pixels, side: int) -> Pixels:
+    """A square at another side: means over areas where it shrinks, bicubic where it grows.
+
+    Means over whole pixels are rounded once; Pillow's box filter rounds across and then down, and each time halves go
+    up, so that tiles of half the side would come out brighter by a third of a grey level.
+    """
+    read = len(pixels_hwc)
+    if read == side:
+        return pixels_hwc
+    picture = Image.fromarray(pixels_hwc)
+    if read % side == 0:
+        return np.asarray(picture.reduce(read // side))
+    method = Image.Resampling.BOX if side < read else Image.Resampling.BICUBIC
+    return np.asarray(picture.resize((side, side), method))
 
 
 def set_damaged_aside(found: Surveyed, tiles: pd.DataFrame) -> None:
