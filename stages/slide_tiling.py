@@ -55,7 +55,7 @@ class Surveyed(NamedTuple):
     """`Survey.told` of each slide that is not set aside, by its row."""
     tiles: pd.DataFrame
     """A row per tile that has tissue: slide (row of `slides`), x, y, tissue, pen, dark, label, reason, name, group,
-    role, site, row."""
+    role, site, row; and patient, which is the group however tiles are grouped later."""
 
 
 def surveyed(slides: pd.DataFrame, settings: SlidesSettings, work: Path, engine: Engine) -> Surveyed:
@@ -150,7 +150,7 @@ def _of_slides(
         tiles["group"] = _pieces(tiles, told, settings.pseudo_patients)
     if settings.max_per_slide is not None:
         tiles = _capped(tiles, settings.max_per_slide)
-    return tiles.assign(row=np.arange(len(tiles)))
+    return tiles.assign(patient=tiles["group"], row=np.arange(len(tiles)))
 
 
 def _pieces(tiles: pd.DataFrame, told: Mapping[int, Mapping[str, Any]], cut: tuple[int, int]) -> list[str]:
