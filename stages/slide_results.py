@@ -16,10 +16,9 @@ from stages.hashing import keyed
 from stages.slide_previews import preview
 from stages.slide_settings import SlidesSettings
 from stages.slide_survey import DARK, LITTLE, PEN
-from stages.slide_tiling import BLURRED, Surveyed
+from stages.slide_tiling import BLURRED, DAMAGED_SLIDE, Surveyed
 
 NO_CLASS, OVER_CAP = "no class", "over the cap"
-DAMAGED_SLIDE = "of a damaged slide"
 EXPECTED = (PEN, LITTLE, DARK, BLURRED, NO_CLASS, OVER_CAP, DAMAGED_SLIDE)
 """Reasons so common that `coordinates.parquet` and the previews tell them, and not the list of what was set aside."""
 UNLABELLED = "unlabelled"
@@ -99,7 +98,7 @@ def settled(tiles: pd.DataFrame, kept: pd.DataFrame, settings: SlidesSettings, m
 
 
 def _held_out(tiles: pd.DataFrame) -> "pd.Series[bool]":
-    """Which tiles are of a patient or a site that plays another role than train, capped or not; or say so themselves."""
+    """Which tiles are of a patient or a site of whom any tile, capped or not, plays another role than train."""
     elsewhere = tiles["role"].notna() & (tiles["role"] != "train")
     for unit in ("patient", "site"):
         elsewhere |= tiles[unit].isin(tiles.loc[elsewhere & tiles[unit].notna(), unit])

@@ -125,7 +125,9 @@ def _regions(path: Path | None) -> list[Region] | None:
         return None
     try:
         return regions(json.loads(path.read_text(encoding="utf-8-sig")))
-    except (OSError, ValueError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+    except OSError as error:  # its own words would name the file
+        raise Unreadable(f"its annotation cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise Unreadable(f"its annotation cannot be read ({error})") from error
 
 

@@ -30,8 +30,9 @@ from stages.sources.slide_reading import Unreadable
 from stages.sources.table import some
 
 log = logging.getLogger(__name__)
-BLURRED = "blurred"
-DAMAGED = "unreadable region"
+BLURRED, DAMAGED_SLIDE = "blurred", "of a damaged slide"
+UNREAD = "unreadable region: "
+"""How the reason of a tile begins whose region could not be read; why not, follows."""
 
 
 class Regions(NamedTuple):
@@ -204,8 +205,8 @@ def _tile(regions: Regions, place: tuple[int, int]) -> dict[str, Any]:
     assert side is not None
     try:
         pixels_hwc = slide_reading.region(regions.path, *place, plan.level, plan.read_px, plan.read_px)
-    except Unreadable:
-        return {"reason": DAMAGED}
+    except Unreadable as why:
+        return {"reason": f"{UNREAD}{why}"}
     pixels_hwc = _resampled(pixels_hwc, side)
     if regions.least_sharpness is not None and sharpness(pixels_hwc) < regions.least_sharpness:
         return {"reason": BLURRED}
@@ -235,19 +236,22 @@ def _resampled(pixels_hwc: Pixels, side: int) -> Pixels:
 
 def set_damaged_aside(found: Surveyed, tiles: pd.DataFrame) -> None:
     """A slide with a region that cannot be read is not to be trusted: all its tiles are set aside, and it is named."""
-    for slide in tiles.loc[tiles["reason"] == DAMAGED, "slide"].unique():
-        found.slides.at[slide, "reason"] = "damaged"
-        tiles.loc[tiles["slide"] == slide, "reason"] = "of a damaged slide"
+    unread = tiles[tiles["reason"].fillna("").astype(str).str.startswith(UNREAD)]
+    for slide, reason in unread.drop_duplicates("slide")[["slide", "reason"]].itertuples(index=False):
+        found.slides.at[slide, "reason"] = reason.removeprefix(UNREAD)
+        tiles.loc[tiles["slide"] == slide, "reason"] = DAMAGED_SLIDE
 
 
 def counts(found: Surveyed, tiles: pd.DataFrame) -> dict[str, Any]:
     """Numbers for the facts; no name among them."""
     good = found.slides[found.slides["reason"].isna()]
     told = [found.told[int(row)] for row in good.index]
+    # What a reason has in brackets may quote what a person wrote: it stays in the quarantine.
+    aside = pd.Series([str(reason).partition(" (")[0] for reason in found.slides["reason"].dropna()], dtype=object)
     mpps = [one["plan"]["mpp"] for one in told]
     return {
         "slides": len(good),
-        "slides_set_aside": {str(r): int(n) for r, n in found.slides["reason"].dropna().value_counts().items()},
+        "slides_set_aside": {str(r): int(n) for r, n in aside.value_counts().items()},
         "positions": sum(one["positions"] for one in told),
         "background": sum(one["background"] for one in told),
         "rejected": {str(r): int(n) for r, n in tiles["reason"].dropna().value_counts().items()},

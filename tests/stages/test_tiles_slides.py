@@ -1,6 +1,6 @@
-"""Whole slides: tiles lie exactly where they should, show exactly the slide, and are told apart for the right reason.
+"""Whole slides: tiles lie exactly where they should, show exactly the slide, and are rejected for the right reason.
 
-Shares of tissue are those of the mask, whose pixels are 4 × 4 px of level 0 here: exact to one of them along the border.
+Shares of tissue are those of the mask, whose pixels are 4 × 4 px of level 0 here: true to one of them along a border.
 """
 
 from pathlib import Path

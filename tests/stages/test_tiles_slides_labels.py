@@ -93,7 +93,7 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_groups_are(out: Path, patient_of: Mapping[str, str]) -> dict[str, str]:
-    """`groups.parquet` tells each patient's number, role and tiles as slides and coordinates do; role of each patient."""
+    """`groups.parquet` tells number, role and tiles of each patient as `coordinates.parquet` does; the roles."""
     told = pd.read_parquet(out / "groups.parquet").set_index("hash")
     sets = [table_of(out / "images"), *(table_of(out / s) for s in ("unlabelled",) if (out / s).exists())]
     tiles = pd.concat(sets).set_index("tile_id")
@@ -196,9 +196,7 @@ def test_who_is_held_out_lends_no_tile_though_none_of_theirs_has_a_class(
         more |= {"table": tmp_path / "table.csv"} | ({"site_column": "site"} if told_by == "sites" else {})
     out = cut_slides(tmp_path / "out", source, slides=PATIENT, **more)
     slide = {p: f"{roles[p] + '/' if told_by == 'folders' else ''}{p}_a.tiff" for p in roles}
-    drawn = {
-        row: role for row, role in pd.read_parquet(out / "groups.parquet")[["hash", "role"]].itertuples(index=False)
-    }
+    drawn = dict(pd.read_parquet(out / "groups.parquet")[["hash", "role"]].itertuples(index=False))
     assert drawn[group_id("P1")] == drawn[group_id("P5")], "P1 and P5 share a role and a site"
     lent = bare_tiles(out)
     for patient in ("P1", "P2", "P3", "P4", "P5", "P6"):
@@ -215,12 +213,9 @@ def test_who_is_held_out_lends_no_tile_where_copies_are_sought_too(annotated: Pa
 
 
 def test_a_patient_whom_a_cap_leaves_out_lends_no_tile_of_another_role(annotated: Path, tmp_path: Path) -> None:
-    given = {"source": annotated, "slides": PATIENT}
-    plan = dict(
-        zip(("P1", "P2", "P3", "P4", "P5", "P6", "P7"), ("train", "val", "test", "control", "test", "test", "train"))
-    )
-    (tmp_path / "roles.csv").write_text("group,role\n" + "".join(f"{p},{role}\n" for p, role in plan.items()))
-    out = cut_slides(tmp_path / "out", **given, roles=tmp_path / "roles.csv", max_groups=1)
+    plan = "P1,train\nP2,val\nP3,test\nP4,control\nP5,test\nP6,test\nP7,train\n"
+    (tmp_path / "roles.csv").write_text("group,role\n" + plan)
+    out = cut_slides(tmp_path / "out", annotated, slides=PATIENT, roles=tmp_path / "roles.csv", max_groups=1)
     assert bare_tiles(out) == {slide_id("P1_a.tiff"), slide_id("P1_b.tiff"), slide_id("P7_a.tiff")}
     assert len(pd.read_parquet(out / "groups.parquet")) == 5
 
@@ -268,8 +263,7 @@ def test_roles_are_drawn_by_patient_and_every_class_has_each(slides: Path, tmp_p
 def test_roles_that_folders_tell_are_obeyed_and_public_slides_are_left_out(slides: Path, tmp_path: Path) -> None:
     role_of = dict(zip(("1", "2", "3", "4"), ROLES, strict=True))
     for name in COHORT:
-        label, file = name.split("/")
-        path = tmp_path / "slides" / role_of[file[1]] / name
+        path = tmp_path / "slides" / role_of[name.split("/")[1][1]] / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(slides / name)
     out = cut_slides(tmp_path / "out", tmp_path / "slides")
