@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import seals
+from stages import store
 from stages.contracts import UserError
 from stages.embedding import EmbeddingSettings
 
