@@ -82,8 +82,9 @@ def sharpness(rgb_hwc: Pixels) -> float:
 
 def _grey(rgb_hwc: Pixels) -> npt.NDArray[np.int16]:
     """Luminance in whole grey levels; the weights are 256ths, so that 16 bits suffice."""
-    weighted = [rgb_hwc[..., c].astype(np.uint16) * np.uint16(w) for c, w in enumerate((77, 150, 29))]
-    return ((weighted[0] + weighted[1] + weighted[2] + np.uint16(128)) >> np.uint16(8)).astype(np.int16)
+    red, green, blue = (rgb_hwc[..., c].astype(np.uint16) * np.uint16(w) for c, w in enumerate((77, 150, 29)))
+    grey_hw: npt.NDArray[np.uint16] = (red + green + blue + np.uint16(128)) >> np.uint16(8)
+    return grey_hw.astype(np.int16)
 
 
 def pen_mask(rgb_hwc: Pixels) -> Mask:

@@ -30,6 +30,7 @@ from painted_tissue import Box
 from stages import images, store
 from stages.contracts import UserError
 from stages.tables import ROLES
+from stages.tiles import TilesSettings
 
 T = TILE
 DRAWN = tuple(f"P{n}_{part}.tiff" for n in range(1, 7) for part in "ab"[: 1 + (n == 1)])
@@ -310,6 +311,22 @@ def test_at_most_so_many_tiles_of_a_class_come_from_a_slide_and_from_a_patient(a
     told = store.read_json(by_patient / "facts.json")["slides"]["rejected"]
     table = coordinates(by_patient)
     assert told["over the cap"] == (table["reason"] == "over the cap").sum() > (17 - 10) * 7
+
+
+@pytest.mark.skipif(
+    "min_patients_per_class" not in TilesSettings.model_fields, reason="comes with tiles.min_patients_per_class"
+)
+def test_a_class_of_too_few_patients_is_left_out_with_all_its_tiles(tmp_path: Path) -> None:
+    names = (*COHORT, "rare/R1_a.tiff", "rare/R1_b.tiff")
+    lay(tmp_path / "slides", names)
+    given = {"patient_pattern": r"([NTR]\d_.)"}  # five patients of the two classes: two of them in train
+    out = cut_slides(tmp_path / "out", tmp_path / "slides", slides=given, min_patients_per_class=2)
+    facts = store.read_json(out / "facts.json")
+    assert facts["classes"] == ["normal", "tumour"] and facts["classes_left_out"] == {"rare": 2}
+    for name in names[-2:]:
+        table = coordinates(out, name)
+        assert not table["role"].notna().any() and not table["reason"].isna().any()
+    assert len(pd.read_parquet(out / "groups.parquet")) == len(COHORT)
 
 
 def test_a_cap_takes_the_same_tiles_whatever_lies_beside_the_slide(slides: Path, tmp_path: Path) -> None:
