@@ -24,10 +24,13 @@ from stages.tiles import TilesSettings, columns_of
 
 IDENTIFYING = re.compile(
     r"date|time|user|operator|filename|file.?name|image.?id|barcode|label|patient|case|accession|comment|description"
-    r"|serial|uid|uuid|scanscope|title|name|session|quickhash|study|hospital|institution",
+    r"|serial|s/n|uid|uuid|scanscope|title|name|session|quickhash|study|hospital|institution|creat|slide.?id|reference"
+    r"|unit.?number|project",
     re.IGNORECASE,
 )
-"""Properties that may tell who or when, by their names."""
+"""Properties that may tell who or when, by their names …"""
+DATED = re.compile(r"\b(\d{4}([-./])\d{2}\2\d{2}|\d{2}([-./])\d{2}\3(\d{2}|\d{4}))\b")
+"""… or by a value that looks like a date."""
 HARMLESS = re.compile(r"^openslide\.(associated|level|region)|^tiff\.ResolutionUnit$|vendor$", re.IGNORECASE)
 LONGEST = 60
 """Letters of a property's value that are shown."""
@@ -49,7 +52,7 @@ def inspect(settings: TilesSettings, engine: Engine, previews: Path | None) -> d
         settings.unlisted == "refuse",
     )
     here = slides[slides["reason"].isna()]
-    asked = [asked_of(row, settings.slides) for _, row in here.iterrows()]
+    asked = [(row["name"], asked_of(row, settings.slides)) for _, row in here.iterrows()]
     looked = engine.map(functools.partial(look, settings=settings.slides, previews=previews), asked)
     found = list(progress.track(looked, "slides", total=len(asked), unit="slide"))
     told = {
@@ -64,8 +67,9 @@ def inspect(settings: TilesSettings, engine: Engine, previews: Path | None) -> d
     return told
 
 
-def look(asked: Asked, settings: SlidesSettings, previews: Path | None) -> dict[str, Any]:
-    """One slide: what it holds, hides, and would give."""
+def look(slide: tuple[str, Asked], settings: SlidesSettings, previews: Path | None) -> dict[str, Any]:
+    """One slide, by its name below the source: what it holds, hides, and would give."""
+    name, asked = slide
     try:
         told = held(asked.path)
     except Unreadable as reason:
@@ -74,7 +78,7 @@ def look(asked: Asked, settings: SlidesSettings, previews: Path | None) -> dict[
     if seen.refused is not None:
         return told | {"refused": seen.refused}
     if previews is not None:
-        _draw(asked, seen, settings, previews)
+        _draw(previews / f"{name}.png", seen, settings)
     good = seen.table[seen.table["reason"].isna()]
     labels = good["label"].fillna("(no class)").value_counts()
     return told | {
@@ -101,7 +105,7 @@ def held(path: Path) -> dict[str, Any]:
     """
     facts = slide_reading.facts(path)
     properties, associated = slide_reading.hidden(path)
-    telling = {n: v for n, v in properties.items() if IDENTIFYING.search(n) and not HARMLESS.search(n)}
+    telling = {n: v for n, v in properties.items() if tells(n, v)}
     return {
         "vendor": properties.get("openslide.vendor", "a plain picture"),
         "size_px": [facts.width, facts.height],
@@ -113,12 +117,17 @@ def held(path: Path) -> dict[str, Any]:
     }
 
 
-def _draw(asked: Asked, seen: Survey, settings: SlidesSettings, folder: Path) -> None:
+def tells(name: str, value: str) -> bool:
+    """Whether a property of a slide may tell who the patient is, or when something was done to the slide."""
+    return not HARMLESS.search(name) and bool(IDENTIFYING.search(name) or DATED.search(value))
+
+
+def _draw(to: Path, seen: Survey, settings: SlidesSettings) -> None:
     tiles = seen.table.assign(x=seen.table["x"] - seen.told["origin"][0], y=seen.table["y"] - seen.told["origin"][1])
     classes = tuple(sorted(tiles["label"].dropna().unique()))
     side0, per_pixel = seen.told["plan"]["side0_px"], seen.told["per_pixel"]
     drawn = preview(np.asarray(seen.thumbnail_hwc), per_pixel, tiles, classes, side0, settings.preview_px)
-    store.write_bytes(folder / f"{asked.path.stem}.png", images.png(drawn, level=6))
+    store.write_bytes(to, images.png(drawn, level=6))
 
 
 def page(found: dict[str, Any]) -> str:

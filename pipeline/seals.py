@@ -162,6 +162,8 @@ def _imports(tree: ast.Module, package: str) -> list[str]:
 def external_digest(path: Path, root: Path) -> str:
     """Digest of an outside file or folder's content; remembered by size and time of change, so asking again is a stat.
 
+    A file that cannot be read, or vanishes meanwhile, counts as such: what that means is for the stage to say.
+
     Raises:
         UserError: nothing is there.
     """
@@ -170,21 +172,30 @@ def external_digest(path: Path, root: Path) -> str:
     memory_path = root / "store" / ".outside.json"
     memory: dict[str, list[Any]] = store.read_json(memory_path) if memory_path.exists() else {}
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    lines, changed = [], False
+    lines, before = [], dict(memory)
     for file in files:
+        name = "" if path.is_file() else file.relative_to(path).as_posix()
+        lines.append([name, _content_digest(file, memory)])
+    if memory != before:
+        store.write_json(memory_path, memory)
+    return digest_of(lines)
+
+
+def _content_digest(file: Path, memory: dict[str, list[Any]]) -> str:
+    """Digest of a file, from `memory` or for it; a word where it cannot be read."""
+    try:
         stat, key = file.stat(), str(file.resolve())
         mark = [stat.st_size, stat.st_mtime_ns]
         known = memory.get(key)
-        if known is None or known[:2] != mark:
-            known = [*mark, store.digest_file(file)]
-            # A file changed in the last seconds may change again within its clock's grain: hash it next time too.
-            if time.time_ns() - stat.st_mtime_ns > 2_000_000_000:
-                memory[key], changed = known, True
-        name = "" if path.is_file() else file.relative_to(path).as_posix()
-        lines.append([name, known[2]])
-    if changed:
-        store.write_json(memory_path, memory)
-    return digest_of(lines)
+        if known is not None and known[:2] == mark:
+            return str(known[2])
+        digest = store.digest_file(file)
+    except OSError:
+        return "unreadable"
+    # A file changed in the last seconds may change again within its clock's grain: hash it next time too.
+    if time.time_ns() - stat.st_mtime_ns > 2_000_000_000:
+        memory[key] = [*mark, digest]
+    return digest
 
 
 def address_digest(url: str, root: Path) -> str:

@@ -16,10 +16,9 @@ from stages.hashing import keyed
 from stages.slide_previews import preview
 from stages.slide_settings import SlidesSettings
 from stages.slide_survey import DARK, LITTLE, PEN
-from stages.slide_tiling import BLURRED, Surveyed
+from stages.slide_tiling import BLURRED, DAMAGED_SLIDE, Surveyed
 
 NO_CLASS, OVER_CAP = "no class", "over the cap"
-DAMAGED_SLIDE = "of a damaged slide"
 EXPECTED = (PEN, LITTLE, DARK, BLURRED, NO_CLASS, OVER_CAP, DAMAGED_SLIDE, small_classes.REASON)
 """Reasons so common that `coordinates.parquet` and the previews tell them, and not the list of what was set aside."""
 UNLABELLED = "unlabelled"
@@ -72,28 +71,38 @@ def write(
     return {"slides": told, "mpp": settings.mpp, "set_aside": told["rejected"]}
 
 
-def settled(tiles: pd.DataFrame, kept: pd.DataFrame, settings: SlidesSettings) -> pd.DataFrame:
+def settled(tiles: pd.DataFrame, kept: pd.DataFrame, settings: SlidesSettings, most: int | None) -> pd.DataFrame:
     """The tiles with their final role and, where they are used for nothing, the reason.
 
-    Tiles without a class are used if their patient is learned from; who has no tile with a class is, as nothing else
-    will be made of that patient.
+    Tiles without a class are used if their patient is learned from; who has no tile with a class is, too, unless the
+    source, or the site, puts that patient elsewhere.
 
     Args:
         tiles: all tiles with tissue, those without a class among them, with the reasons of the rejected.
         kept: the tiles of the image set.
         settings: how the slides were cut.
+        most: at most so many tiles without a class of each patient; None: all.
     """
-    role_of = kept.drop_duplicates("group").set_index("group")["role"]
-    bare = tiles["label"].isna()
-    role = tiles["group"].map(role_of).where(~bare | tiles["group"].isin(role_of.index), "train")
-    tiles = tiles.assign(role=role.astype(object))
-    good = tiles["reason"].isna()
-    unused = bare & ((tiles["role"] != "train") | (settings.unlabelled == "leave_out"))
+    bare, good = tiles["label"].isna(), tiles["reason"].isna()
+    unused = bare & (_held_out(tiles) | (settings.unlabelled == "leave_out"))
     unused |= bare & tiles["tile_id"].isin(kept["tile_id"])
+    tiles = tiles.assign(role=tiles["role"].where(~bare, "train").astype(object))
     tiles.loc[good & unused, "reason"] = NO_CLASS
-    tiles.loc[good & ~bare & ~tiles["row"].isin(kept["row"]), "reason"] = OVER_CAP
+    over = good & ~bare & ~tiles["row"].isin(kept["row"])
+    if most is not None:
+        spare = tiles[good & bare & ~unused].sort_values("tile_id")
+        over |= tiles.index.isin(spare.index[spare.groupby("patient").cumcount() >= most])
+    tiles.loc[over, "reason"] = OVER_CAP
     tiles.loc[tiles["reason"].notna(), "role"] = None
     return tiles
+
+
+def _held_out(tiles: pd.DataFrame) -> "pd.Series[bool]":
+    """Which tiles are of a patient or a site of whom any tile, capped or not, plays another role than train."""
+    elsewhere = tiles["role"].notna() & (tiles["role"] != "train")
+    for unit in ("patient", "site"):
+        elsewhere |= tiles[unit].isin(tiles.loc[elsewhere & tiles[unit].notna(), unit])
+    return elsewhere
 
 
 def _coordinates(tiles: pd.DataFrame, slides: Surveyed, ids: Sequence[str]) -> pd.DataFrame:
@@ -145,7 +154,7 @@ def write_unlabelled(out: Path, tiles: pd.DataFrame, kept: pd.DataFrame) -> pd.D
     Args:
         out: the result's folder.
         tiles: what `settled` gave.
-        kept: the tiles of the image set; their patients keep their numbers, new ones follow.
+        kept: the tiles of the image set; their patients keep the numbers of their groups, new ones follow.
 
     Returns:
         the tiles written, with the columns of `kept`.
@@ -153,13 +162,13 @@ def write_unlabelled(out: Path, tiles: pd.DataFrame, kept: pd.DataFrame) -> pd.D
     bare = tiles[tiles["reason"].isna() & tiles["label"].isna()]
     if bare.empty:
         return kept.iloc[:0]
-    bare = bare.sort_values(["group", "tile_id"])
-    numbers = kept.drop_duplicates("group").set_index("group")["number"]
-    first = bare.groupby("group")["tile_id"].agg(tuple).sort_values(kind="stable")
-    new = [group for group in first.index if group not in numbers.index]
+    bare = bare.sort_values(["patient", "tile_id"])
+    numbers = kept.drop_duplicates("patient").set_index("patient")["number"]
+    first = bare.groupby("patient")["tile_id"].agg(tuple).sort_values(kind="stable")
+    new = [patient for patient in first.index if patient not in numbers.index]
     after = int(numbers.max()) + 1
     numbers = pd.concat([numbers, pd.Series(range(after, after + len(new)), index=new, dtype=np.int64)])
-    bare = bare.assign(number=bare["group"].map(numbers), label_number=0).sort_values(["number", "tile_id"])
+    bare = bare.assign(number=bare["patient"].map(numbers), label_number=0).sort_values(["number", "tile_id"])
     bare = bare.reset_index(drop=True)
     images.write_encoded(out / UNLABELLED, tile_order.shards(bare, (UNLABELLED,)))
     return bare[kept.columns.intersection(bare.columns)]

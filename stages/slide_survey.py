@@ -76,10 +76,11 @@ def survey(asked: Asked, settings: SlidesSettings) -> Survey:
     places_n2 = grid.positions(ends[0], ends[1], plan, facts.origin)
     within_n2 = places_n2 - np.asarray(facts.origin)  # QuPath, too, counts from the corner of what was scanned
     mask_mpp = Mpp(mpp0 * scale)
-    mask_hw = tissue.tissue_mask(thumbnail_hwc, mask_mpp, settings.tissue)
+    pen_hw = quality.pen_mask(thumbnail_hwc)
+    mask_hw = tissue.tissue_mask(thumbnail_hwc, mask_mpp, settings.tissue, pen_hw)
     seen = {
         "tissue": mask_hw,
-        "pen": quality.pen_mask(thumbnail_hwc),
+        "pen": pen_hw,
         "dark": quality.dark_mask(thumbnail_hwc, mask_mpp) & mask_hw,
     }
     shares = {name: tissue.fractions(mask, scale, within_n2, plan.side0_px) for name, mask in seen.items()}
@@ -125,7 +126,9 @@ def _regions(path: Path | None) -> list[Region] | None:
         return None
     try:
         return regions(json.loads(path.read_text(encoding="utf-8-sig")))
-    except (OSError, ValueError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+    except OSError as error:  # its own words would name the file
+        raise Unreadable(f"its annotation cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise Unreadable(f"its annotation cannot be read ({error})") from error
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from stages import compute, decoding, images, progress, store
 from stages.contracts import Engine, Interrupted, UserError
 from stages.decoding import Refused, Wanted
+from stages.images import Pixels
 from stages.slide_settings import SlidesSettings
 from stages.slide_survey import COLUMNS, UNKNOWN_MPP, Asked, Survey, survey
 from stages.slides.grid import Plan
@@ -29,8 +30,9 @@ from stages.sources.slide_reading import Unreadable
 from stages.sources.table import some
 
 log = logging.getLogger(__name__)
-BLURRED = "blurred"
-DAMAGED = "unreadable region"
+BLURRED, DAMAGED_SLIDE = "blurred", "of a damaged slide"
+UNREAD = "unreadable region: "
+"""How the reason of a tile begins whose region could not be read; why not, follows."""
 
 
 class Regions(NamedTuple):
@@ -54,7 +56,7 @@ class Surveyed(NamedTuple):
     """`Survey.told` of each slide that is not set aside, by its row."""
     tiles: pd.DataFrame
     """A row per tile that has tissue: slide (row of `slides`), x, y, tissue, pen, dark, label, reason, name, group,
-    role, site, row."""
+    role, site, row; and patient, which is the group however tiles are grouped later."""
 
 
 def surveyed(slides: pd.DataFrame, settings: SlidesSettings, work: Path, engine: Engine) -> Surveyed:
@@ -149,7 +151,7 @@ def _of_slides(
         tiles["group"] = _pieces(tiles, told, settings.pseudo_patients)
     if settings.max_per_slide is not None:
         tiles = _capped(tiles, settings.max_per_slide)
-    return tiles.assign(row=np.arange(len(tiles)))
+    return tiles.assign(patient=tiles["group"], row=np.arange(len(tiles)))
 
 
 def _pieces(tiles: pd.DataFrame, told: Mapping[int, Mapping[str, Any]], cut: tuple[int, int]) -> list[str]:
@@ -203,11 +205,9 @@ def _tile(regions: Regions, place: tuple[int, int]) -> dict[str, Any]:
     assert side is not None
     try:
         pixels_hwc = slide_reading.region(regions.path, *place, plan.level, plan.read_px, plan.read_px)
-    except Unreadable:
-        return {"reason": DAMAGED}
-    if plan.read_px != side:
-        method = Image.Resampling.BOX if side < plan.read_px else Image.Resampling.BICUBIC
-        pixels_hwc = np.asarray(Image.fromarray(pixels_hwc).resize((side, side), method))
+    except Unreadable as why:
+        return {"reason": f"{UNREAD}{why}"}
+    pixels_hwc = _resampled(pixels_hwc, side)
     if regions.least_sharpness is not None and sharpness(pixels_hwc) < regions.least_sharpness:
         return {"reason": BLURRED}
     try:
@@ -218,21 +218,40 @@ def _tile(regions: Regions, place: tuple[int, int]) -> dict[str, Any]:
     return found | {"width": side, "height": side, "side": side, "grey": images.is_grey(pixels_hwc)}
 
 
+def _resampled(pixels_hwc: Pixels, side: int) -> Pixels:
+    """A square at another side: means over areas where it shrinks, bicubic where it grows.
+
+    Means over whole pixels are rounded once; Pillow's box filter rounds across and then down, and each time halves go
+    up, so that tiles of half the side would come out brighter by a third of a grey level.
+    """
+    read = len(pixels_hwc)
+    if read == side:
+        return pixels_hwc
+    picture = Image.fromarray(pixels_hwc)
+    if read % side == 0:
+        return np.asarray(picture.reduce(read // side))
+    method = Image.Resampling.BOX if side < read else Image.Resampling.BICUBIC
+    return np.asarray(picture.resize((side, side), method))
+
+
 def set_damaged_aside(found: Surveyed, tiles: pd.DataFrame) -> None:
     """A slide with a region that cannot be read is not to be trusted: all its tiles are set aside, and it is named."""
-    for slide in tiles.loc[tiles["reason"] == DAMAGED, "slide"].unique():
-        found.slides.at[slide, "reason"] = "damaged"
-        tiles.loc[tiles["slide"] == slide, "reason"] = "of a damaged slide"
+    unread = tiles[tiles["reason"].fillna("").astype(str).str.startswith(UNREAD)]
+    for slide, reason in unread.drop_duplicates("slide")[["slide", "reason"]].itertuples(index=False):
+        found.slides.at[slide, "reason"] = reason.removeprefix(UNREAD)
+        tiles.loc[tiles["slide"] == slide, "reason"] = DAMAGED_SLIDE
 
 
 def counts(found: Surveyed, tiles: pd.DataFrame) -> dict[str, Any]:
     """Numbers for the facts; no name among them."""
     good = found.slides[found.slides["reason"].isna()]
     told = [found.told[int(row)] for row in good.index]
+    # What a reason has in brackets may quote what a person wrote: it stays in the quarantine.
+    aside = pd.Series([str(reason).partition(" (")[0] for reason in found.slides["reason"].dropna()], dtype=object)
     mpps = [one["plan"]["mpp"] for one in told]
     return {
         "slides": len(good),
-        "slides_set_aside": {str(r): int(n) for r, n in found.slides["reason"].dropna().value_counts().items()},
+        "slides_set_aside": {str(r): int(n) for r, n in aside.value_counts().items()},
         "positions": sum(one["positions"] for one in told),
         "background": sum(one["background"] for one in told),
         "rejected": {str(r): int(n) for r, n in tiles["reason"].dropna().value_counts().items()},

@@ -153,7 +153,7 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
     facts |= {"grouping": told, "classes_left_out": few}
     used = kept
     if found.slides is not None:
-        tiles = slide_results.settled(pd.concat([table, bare]), kept, settings.slides)
+        tiles = slide_results.settled(pd.concat([table, bare]), kept, settings.slides, settings.max_per_group)
         used = pd.concat([kept, slide_results.write_unlabelled(out, tiles, kept)])
         key = read_key(inputs["key"])
         facts |= slide_results.write(out, key, settings.slides, engine, found.slides, tiles, classes)

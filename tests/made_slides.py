@@ -4,6 +4,7 @@ Compression is deflate, so every level holds its truth to the grey level. Levels
 resolution, each pixel the rounded mean of a square of level 0: OpenSlide's generic reader does not follow SubIFDs.
 """
 
+import base64
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -93,6 +94,51 @@ def aperio_slide(path: Path, scene: Scene, mpp: float | None = 0.5, downsamples:
         write_picture(file, "label", pictures["label"], 1)
         write_picture(file, "macro", pictures["macro"], 9)
     return Slide(path, mpp, levels, scene, pictures, dict(PRIVATE))
+
+
+def leica_slide(
+    path: Path, scene: Scene, origin: tuple[int, int], mpp: float = 0.5, downsamples: Sequence[int] = (1, 4)
+) -> Slide:
+    """Write what Leica's SCN400 writes: a scanned area on a larger, empty plane; MIRAX and Ventana have such too.
+
+    Args:
+        path: ends in .scn.
+        scene: what was scanned; `levels` hold no more than it.
+        origin: where its upper left corner lies on the plane, x and y in pixels of level 0.
+        mpp: micrometres per pixel of level 0.
+        downsamples: how much coarser each level is.
+    """
+    levels = tuple(reduced(scene.pixels_hwc, factor) for factor in downsamples)
+    height, width = scene.pixels_hwc.shape[:2]
+    # whole pixels on every level, as OpenSlide tells downsamples by the levels' sizes
+    plane = tuple(-(-(start + size + 64) // 16) * 16 for start, size in zip(origin, (width, height), strict=True))
+    overview = np.full((plane[1] // 8, plane[0] // 8, 3), 240, np.uint8)
+    images = leica_image(0, [overview], plane, (0, 0), mpp) + leica_image(1, levels, (width, height), origin, mpp)
+    size = f'sizeX="{round(plane[0] * mpp * 1000)}" sizeY="{round(plane[1] * mpp * 1000)}"'
+    about = f"<collection {size}><barcode>{base64.b64encode(PATIENT.encode()).decode()}</barcode>{images}</collection>"
+    about = f'<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">{about}</scn>'
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        write_level(file, 0, overview, description=about)
+        for level, (factor, pixels) in enumerate(zip(downsamples, levels, strict=True)):
+            write_level(file, level, pixels, **resolution(mpp * factor))
+    return Slide(path, mpp, levels, scene, {"macro": overview}, {"barcode": PATIENT})
+
+
+def leica_image(
+    page: int, levels: Sequence[np.ndarray], size: tuple[int, int], origin: tuple[int, int], mpp: float
+) -> str:
+    """The XML of one of Leica's images: its levels from a page of the file on, and where it lies, in nanometres."""
+    wide, high, left, top = (round(pixels * mpp * 1000) for pixels in (*size, *origin))
+    pages = "".join(
+        f'<dimension ifd="{page + level}" r="{level}" sizeX="{pixels.shape[1]}" sizeY="{pixels.shape[0]}"/>'
+        for level, pixels in enumerate(levels)
+    )
+    return (
+        f'<image><creationDate>2021-03-14T09:26:53.00Z</creationDate><pixels>{pages}</pixels><view sizeX="{wide}" '
+        f'sizeY="{high}" offsetX="{left}" offsetY="{top}"/><scanSettings><objectiveSettings><objective>20</objective>'
+        "</objectiveSettings><illuminationSettings><illuminationSource>brightfield</illuminationSource>"
+        "</illuminationSettings></scanSettings></image>"
+    )
 
 
 def write_picture(file: tifffile.TiffWriter, name: str, pixels_hwc: np.ndarray, subfiletype: int) -> None:

@@ -5,7 +5,18 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
-from made_slides import BigSlide, Slide, aperio_slide, big_slide, block, generic_slide, reduced, uniform
+from made_slides import (
+    PATIENT,
+    BigSlide,
+    Slide,
+    aperio_slide,
+    big_slide,
+    block,
+    generic_slide,
+    leica_slide,
+    reduced,
+    uniform,
+)
 from painted_tissue import INKS, Box, Ellipse, clean_scene, covered, glass, scene, tissue, troubled_scene
 from scipy.ndimage import laplace
 
@@ -43,6 +54,21 @@ def test_a_generic_slide_opens_with_its_levels_its_scale_and_nothing_else(tmp_pa
 
 def test_every_level_of_a_generic_slide_holds_the_truth_to_the_grey_level(tmp_path: Path) -> None:
     assert_levels_hold_the_truth(generic_slide(tmp_path / "slide.tiff", troubled_scene(), downsamples=(1, 2, 8)))
+
+
+def test_a_leica_slide_opens_as_an_area_on_a_larger_plane_with_nothing_around_it(tmp_path: Path) -> None:
+    slide = leica_slide(tmp_path / "slide.scn", clean_scene(), (302, 201))
+    with openslide.OpenSlide(slide.path) as file:
+        assert file.properties["openslide.vendor"] == "leica" and file.properties["leica.barcode"] == PATIENT
+        assert file.level_dimensions[0] == (1392, 1040) and file.level_downsamples == (1, 4)
+        bounds = [file.properties[f"openslide.bounds-{name}"] for name in ("x", "y", "width", "height")]
+        assert bounds == ["302", "201", "1024", "768"] and file.properties["openslide.mpp-x"] == "0.5"
+        for level, truth in enumerate(slide.levels):
+            seen = np.asarray(file.read_region((302, 201), level, truth.shape[1::-1]))
+            np.testing.assert_array_equal(seen[..., :3], truth)
+            assert (seen[..., 3] == 255).all()
+        assert not np.asarray(file.read_region((0, 0), 0, (302, 201))).any()
+        assert set(file.associated_images) == {"macro"}
 
 
 @pytest.mark.parametrize("mpp", [0.25, None])

@@ -83,10 +83,12 @@ def _features(collection: Mapping[str, Any] | Sequence[Any]) -> Sequence[Mapping
 
 def _class_of(feature: Mapping[str, Any]) -> str | None:
     """The class: classification.name, .names (several, joined as QuPath shows them), a bare string, or the name."""
-    properties = feature.get("properties") or {}
+    properties = feature.get("properties")
+    if not isinstance(properties, Mapping):
+        return None
     given = properties.get("classification")
     if isinstance(given, Mapping):
-        given = given.get("name") or ": ".join(given.get("names") or [])
+        given = given.get("name") or ": ".join(map(str, given.get("names") or []))
     name = given or properties.get("name")
     return str(name).strip() or None if name else None
 

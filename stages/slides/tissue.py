@@ -44,7 +44,9 @@ class TissueLimits(NamedTuple):
 DEFAULTS = TissueLimits()
 
 
-def tissue_mask(rgb_hwc: npt.NDArray[np.uint8], mpp: Mpp, limits: TissueLimits = DEFAULTS) -> Mask:
+def tissue_mask(
+    rgb_hwc: npt.NDArray[np.uint8], mpp: Mpp, limits: TissueLimits = DEFAULTS, pen_hw: Mask | None = None
+) -> Mask:
     """Where there is tissue on a thumbnail, h × w.
 
     Saturation above Otsu's threshold, gaps closed, small holes filled, small pieces dropped. Pen ink and what the
@@ -55,13 +57,16 @@ def tissue_mask(rgb_hwc: npt.NDArray[np.uint8], mpp: Mpp, limits: TissueLimits =
         rgb_hwc: the thumbnail; where it has no pixels, white or black.
         mpp: micrometres per pixel of the thumbnail.
         limits: see there.
+        pen_hw: `quality.pen_mask` of the thumbnail, where it is known already.
 
     Raises:
         ValueError: the mpp is no positive number.
     """
     pixel_um2 = checked(mpp) ** 2
-    ink = ndimage.binary_dilation(opened(pen_mask(rgb_hwc), 1), iterations=RIM_PX)
-    outside = ink | (rgb_hwc.max(2) <= BLACK)
+    ink = opened(pen_mask(rgb_hwc) if pen_hw is None else pen_hw, 1)
+    outside = (rgb_hwc[..., 0] <= BLACK) & (rgb_hwc[..., 1] <= BLACK) & (rgb_hwc[..., 2] <= BLACK)
+    if ink.any():
+        outside |= ndimage.binary_dilation(ink, iterations=RIM_PX)
     saturation_hw = _saturation(rgb_hwc)
     mask = (saturation_hw > _threshold(saturation_hw[~outside], limits.least_saturation)) & ~outside
     mask = _closed(mask, limits.closing_um / 2 / mpp) & ~outside
@@ -71,9 +76,10 @@ def tissue_mask(rgb_hwc: npt.NDArray[np.uint8], mpp: Mpp, limits: TissueLimits =
 
 def _saturation(rgb_hwc: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Saturation (of hue, saturation, value), 0 … 1, of slightly smoothed colours: on glass, noise has a hue."""
-    smooth_hwc = ndimage.gaussian_filter(rgb_hwc.astype(np.float32), (1, 1, 0))
-    bright_hw = smooth_hwc.max(2)
-    saturation: npt.NDArray[np.float32] = (bright_hw - smooth_hwc.min(2)) / np.maximum(bright_hw, 1)
+    red, green, blue = (ndimage.gaussian_filter(rgb_hwc[..., c].astype(np.float32), 1) for c in range(3))
+    bright_hw = np.maximum(np.maximum(red, green), blue)
+    faint_hw = np.minimum(np.minimum(red, green), blue)
+    saturation: npt.NDArray[np.float32] = (bright_hw - faint_hw) / np.maximum(bright_hw, 1)
     return saturation
 
 
@@ -120,8 +126,10 @@ def fractions(mask_hw: Mask, scale: float, positions_n2: npt.NDArray[np.int64], 
         positions_n2: x, y of the tiles' upper left corners, at level 0.
         side0_px: their side, at level 0.
     """
+    if not mask_hw.any():
+        return np.zeros(len(positions_n2))
     table = np.zeros((mask_hw.shape[0] + 1, mask_hw.shape[1] + 1))
-    table[1:, 1:] = mask_hw.cumsum(0).cumsum(1)
+    mask_hw.cumsum(0, dtype=np.int32).cumsum(1, out=table[1:, 1:])
     left, top = (positions_n2 / scale).T
     side = side0_px / scale
     area = _sums(table, left + side, top + side) - _sums(table, left, top + side)

@@ -6,6 +6,7 @@ process keeps the slides it read last open. Shapes: h and w pixels, c = 3 channe
 
 import functools
 import os
+import threading
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stages.slides.units import Mpp
 from stages.sources.chunks import FORMATS
+from stages.sources.slide_files import SURE
 
 Pixels = npt.NDArray[np.uint8]
 KEPT_OPEN = 4
@@ -26,6 +28,9 @@ SENSIBLE = (0.05, 20.0)
 """Micrometres per pixel a microscope can have; TIFFs made for printing say otherwise."""
 PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Pillow's modes that become 8-bit RGB without a choice to make."""
+TILE_WIDTH = 322
+"""The tag (TIFF 6.0, section 15) that a TIFF in tiles has."""
+_opening = threading.Lock()
 
 
 class Unreadable(Exception):
@@ -140,7 +145,8 @@ def hidden(path: Path) -> tuple[dict[str, str], list[str]]:
 
 def _slide(path: Path) -> Any:
     try:
-        return _opened(path, path.stat().st_mtime_ns, os.getpid())
+        with _opening:  # threads that come upon a slide at once share it
+            return _opened(path, path.stat().st_mtime_ns, os.getpid())
     except FileNotFoundError as error:
         raise Unreadable("not there") from error
     except OSError as error:
@@ -152,8 +158,9 @@ def _opened(path: Path, changed: int, process: int) -> Any:
     """An open slide; `changed` and `process` see to it that none outlives its file's change or a fork."""
     import openslide
 
-    if path.stat().st_size == 0:
-        raise Unreadable("empty")
+    with path.open("rb") as file:  # tells what may not be read; OpenSlide does not
+        if not file.read(1):
+            raise Unreadable("empty")
     try:
         if openslide.OpenSlide.detect_format(path) is not None:
             return openslide.OpenSlide(path)
@@ -163,22 +170,32 @@ def _opened(path: Path, changed: int, process: int) -> Any:
 
 
 def _picture(path: Path) -> Image.Image:
-    """A plain picture; only its head is read yet."""
+    """A plain picture, read whole: Pillow's open files are not for several threads at once."""
+    if path.suffix.lower() in SURE:
+        raise Unreadable("damaged, or not what its name says")
     try:
         with warnings.catch_warnings():  # Pillow warns of large pictures; here they are expected
             warnings.simplefilter("ignore")
-            picture = Image.open(path, formats=FORMATS)
+            with Image.open(path, formats=FORMATS) as picture:
+                _check(picture)
+                picture.load()
+    except Unreadable:
+        raise
     except Image.DecompressionBombError:
         raise Unreadable("too large for a picture without levels: save it as a tiled, pyramidal TIFF") from None
     except UnidentifiedImageError:
         raise Unreadable("not a slide") from None
-    except OSError:
-        raise
     except Exception:  # each of Pillow's decoders has errors of its own
-        raise Unreadable("not a slide") from None
+        raise Unreadable("damaged") from None
+    return picture
+
+
+def _check(picture: Image.Image) -> None:
+    """What can be told from the head of the file."""
+    if picture.format == "TIFF" and TILE_WIDTH in picture.tag_v2:  # type: ignore[attr-defined]  # OpenSlide's to read
+        raise Unreadable("damaged, or of a kind that OpenSlide does not read")
     if picture.mode not in PLAIN_MODES:
         raise Unreadable(f"colour mode {picture.mode}")
-    return picture
 
 
 def _number(slide: Any, name: str, otherwise: int) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import seals
+from stages import store
 from stages.contracts import UserError
 from stages.embedding import EmbeddingSettings
 
@@ -68,6 +69,44 @@ def test_a_changed_outside_file_is_seen_though_its_digest_was_remembered(tmp_pat
 def test_a_missing_outside_file_is_said_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing at .*gone"):
         seals.external_digest(tmp_path / "gone", tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="wants a file that nobody can read from its start")
+def test_an_outside_file_that_cannot_be_read_counts_as_such(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.svs").write_bytes(b"a")
+    without = seals.external_digest(folder, tmp_path)
+    (folder / "b.svs").symlink_to("/proc/self/mem")
+    unreadable = seals.external_digest(folder, tmp_path)
+    assert unreadable != without and seals.external_digest(folder, tmp_path) == unreadable
+    (folder / "b.svs").unlink()
+    (folder / "b.svs").write_bytes(b"b")
+    assert seals.external_digest(folder, tmp_path) not in (unreadable, without)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_an_outside_file_that_may_not_be_read_counts_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.svs").write_bytes(b"a")
+    readable = seals.external_digest(tmp_path / "a.svs", tmp_path)
+    (tmp_path / "a.svs").chmod(0)
+    assert seals.external_digest(tmp_path / "a.svs", tmp_path) != readable
+
+
+def test_an_outside_file_may_vanish_while_the_others_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in "abc":
+        (folder / name).write_text(name)
+    digest_file = store.digest_file
+
+    def slow(path: Path) -> str:
+        (folder / "b").unlink(missing_ok=True)  # while a is read
+        return digest_file(path)
+
+    monkeypatch.setattr(store, "digest_file", slow)
+    first = seals.external_digest(folder, tmp_path)
+    assert seals.external_digest(folder, tmp_path) != first, "it is no part of the folder any more"
 
 
 def test_differences_are_said_in_words() -> None:

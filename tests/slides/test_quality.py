@@ -7,6 +7,7 @@ import pytest
 from drawn_slides import PINK, ellipse, glass, grains, painted
 from scipy import ndimage
 
+from stages.slides import quality
 from stages.slides.quality import QualityLimits, dark_mask, fault, opened, pen_colours, pen_mask, sharpness
 from stages.slides.units import Mpp
 
@@ -40,6 +41,26 @@ def test_a_chequerboard_has_the_sharpness_of_the_stencil() -> None:
     inner = 400.0**2  # ±(4 · 100) at every pixel inside; at the mirrored border less
     assert inner * (62 / 64) ** 2 < sharpness(grey) < inner
     assert sharpness(np.full((64, 64, 3), 77, np.uint8)) == pytest.approx(0, abs=1e-6)
+
+
+def test_sharpness_is_the_variance_of_the_laplacian_of_whole_grey_levels() -> None:
+    rng = np.random.default_rng(3)
+    for height, width in ((1, 1), (1, 9), (40, 33), (64, 64)):
+        rgb = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        grey = np.floor(rgb @ np.array([77, 150, 29]) / 256 + 0.5)
+        assert np.abs(grey - rgb @ np.array([0.299, 0.587, 0.114])).max() < 1.2
+        laplacian = ndimage.laplace(grey, mode="reflect")  # at the border a pixel is its own neighbour
+        assert laplacian.sum() == 0
+        assert sharpness(rgb) == pytest.approx(laplacian.var(), rel=1e-12)
+
+
+def test_one_bright_pixel_has_the_sharpness_that_paper_and_pencil_say() -> None:
+    spot = np.zeros((9, 10, 3), np.uint8)
+    spot[4, 4] = 10
+    assert sharpness(spot) == (40**2 + 4 * 10**2) / 90
+    corner = np.zeros((9, 10, 3), np.uint8)
+    corner[0, 0] = 10  # two neighbours
+    assert sharpness(corner) == (20**2 + 2 * 10**2) / 90
 
 
 def test_blur_lowers_sharpness_step_by_step() -> None:
@@ -112,6 +133,37 @@ def test_opening_keeps_what_the_disk_fits_into_and_agrees_with_its_definition() 
         expected = ndimage.binary_opening(np.pad(mask, 9, mode="edge"), disk)[9:-9, 9:-9]
         np.testing.assert_array_equal(opened(mask, 3)[3:-3, 3:-3], expected[3:-3, 3:-3])
     assert opened(np.ones((5, 5), bool), 3).all() and not opened(np.zeros((5, 5), bool), 3).any()
+
+
+def test_opening_agrees_with_distances_whatever_the_radius_and_the_shape() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(60):
+        mask = ndimage.gaussian_filter(rng.normal(size=rng.integers(1, 50, 2)), rng.uniform(0.3, 3)) > 0
+        radius = float(rng.choice([rng.uniform(1, 30), rng.integers(1, 12)]))
+        rim = int(radius) + 1
+        padded = np.pad(mask, rim, mode="edge")
+        core = padded if padded.all() else ndimage.distance_transform_edt(padded) > radius
+        grown = ndimage.distance_transform_edt(~core) <= radius if core.any() and not core.all() else core
+        np.testing.assert_array_equal(opened(mask, radius), grown[rim:-rim, rim:-rim])
+
+
+def test_pixels_that_are_not_looked_at_are_of_no_ink() -> None:
+    rng = np.random.default_rng(7)
+    rgb = rng.integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    rgb[:150] = rng.integers(0, 120, (150, 300, 3), dtype=np.uint8)  # where most inks are
+    everywhere = quality._colours(rgb.reshape(-1, 3))
+    for name, found in pen_colours(rgb).items():
+        assert found.any()
+        np.testing.assert_array_equal(found.ravel(), everywhere[name])
+    np.testing.assert_array_equal(pen_mask(rgb), np.any(list(pen_colours(rgb).values()), axis=0))
+
+
+def test_dark_is_a_luminance_below_the_limit() -> None:
+    grey = np.arange(256, dtype=np.uint8)
+    red, green, blue = np.meshgrid(grey[::5], grey[::3], grey[::5], indexing="ij")
+    rgb = np.stack([red, green, blue], axis=-1).reshape(1, -1, 3)
+    luminance = rgb.astype(int) @ np.array([299, 587, 114])
+    assert dark_mask(rgb, Mpp(100.0)).tolist() == (luminance < 50_000).tolist()  # a nucleus is less than a pixel
 
 
 def test_a_good_tile_has_no_fault_and_each_fault_its_name() -> None:
