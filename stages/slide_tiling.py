@@ -225,14 +225,20 @@ def set_damaged_aside(found: Surveyed, tiles: pd.DataFrame) -> None:
         tiles.loc[tiles["slide"] == slide, "reason"] = "of a damaged slide"
 
 
+def kind_of(reason: str) -> str:
+    """A reason without what stands in brackets: that is of one slide, and may quote its files."""
+    return reason.partition(" (")[0]
+
+
 def counts(found: Surveyed, tiles: pd.DataFrame) -> dict[str, Any]:
-    """Numbers for the facts; no name among them."""
+    """Numbers for the facts, by kind of reason; no name among them."""
     good = found.slides[found.slides["reason"].isna()]
     told = [found.told[int(row)] for row in good.index]
     mpps = [one["plan"]["mpp"] for one in told]
+    aside = found.slides["reason"].dropna().map(kind_of).value_counts()
     return {
         "slides": len(good),
-        "slides_set_aside": {str(r): int(n) for r, n in found.slides["reason"].dropna().value_counts().items()},
+        "slides_set_aside": {str(reason): int(n) for reason, n in sorted(aside.items())},
         "positions": sum(one["positions"] for one in told),
         "background": sum(one["background"] for one in told),
         "rejected": {str(r): int(n) for r, n in tiles["reason"].dropna().value_counts().items()},
