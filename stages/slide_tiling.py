@@ -231,13 +231,16 @@ def kind_of(reason: str) -> str:
 
 
 def counts(found: Surveyed, tiles: pd.DataFrame) -> dict[str, Any]:
-    """Numbers for the facts, by kind of reason; no name among them."""
-    good = found.slides[found.slides["reason"].isna()]
-    told = [found.told[int(row)] for row in good.index]
+    """Numbers for the facts, by kind of reason; no name among them.
+
+    Every position is background, rejected, without a class, or a tile with one.
+    """
+    told = list(found.told.values())
     mpps = [one["plan"]["mpp"] for one in told]
     aside = found.slides["reason"].dropna().map(kind_of).value_counts()
     return {
-        "slides": len(good),
+        "slides": int(found.slides["reason"].isna().sum()),
+        "patients": int(tiles.loc[tiles["reason"].isna(), "group"].nunique()),
         "slides_set_aside": {str(reason): int(n) for reason, n in sorted(aside.items())},
         "positions": sum(one["positions"] for one in told),
         "background": sum(one["background"] for one in told),

@@ -141,7 +141,7 @@ def test_the_release_passes_its_own_check_and_says_that_slides_were_tiled(story:
     release = story.root / "runs" / "story" / "results" / "release" / "dataset"
     assert verify(release) == []
     card = (release / "README.md").read_text()
-    assert "7 whole slides" in card and "0.5 µm per pixel" in card
+    assert "cut from 7 whole slides of 6 patients" in card and "0.5 µm per pixel" in card
 
 
 def picture_with(info: dict[str, Any], pixels_hwc: Any = None) -> bytes:
