@@ -34,7 +34,7 @@ class Preview(NamedTuple):
 class Slides(NamedTuple):
     """Everything the report says of whole slides."""
 
-    count: int
+    tiled: int
     patients: str
     """In words: how many there were, or that pieces of slides stood for them."""
     aside: list[tuple[str, int]]
@@ -59,7 +59,7 @@ def slides(results: Results) -> Slides | None:
     chosen = [previews[n] for n in pictures.spread(np.arange(len(previews)), SHOWN)]
     pieces = " pieces of slides that stand for patients" if told["pseudo_patients"] else ""
     return Slides(
-        count=told["slides"],
+        tiled=told["slides"],
         patients=f"{told['patients']:,}{pieces}",
         aside=sorted(told["slides_set_aside"].items()),
         positions=told["positions"],
@@ -88,4 +88,4 @@ def _between(low: float, high: float) -> str:
 def _preview(path: Path, number: int) -> Preview:
     uri = pictures.figure(path)
     assert uri is not None, path.name
-    return Preview(uri, f"Slide {number} from afar: tiles that were taken, by class, and those that were not, by reason")
+    return Preview(uri, f"Slide {number} from afar: its tiles by class, and those that were rejected by reason")

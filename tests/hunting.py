@@ -168,7 +168,9 @@ def of_picture(content: bytes) -> Iterator[tuple[str, bytes | Image.Image]]:
 def of_table(table: pa.Table, kind: str) -> Iterator[tuple[str, bytes | Image.Image]]:
     """Names and notes of a table, and its columns; what is bytes is unpacked cell by cell."""
     fields = [table.schema, *(table.schema.field(name) for name in table.column_names)]
-    notes = [part.decode("utf-8", "replace") for one in fields for pair in (one.metadata or {}).items() for part in pair]
+    notes = [
+        part.decode("utf-8", "replace") for one in fields for pair in (one.metadata or {}).items() for part in pair
+    ]
     yield from of_value([*notes, *table.column_names], kind)
     for column in table.columns:
         texts: list[str] = []
