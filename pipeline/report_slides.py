@@ -13,6 +13,8 @@ from pipeline.report_numbers import Results, facts
 
 SHOWN = 6
 """Previews on the page, at most."""
+WORDS = {"no class": "no class, left out"}
+"""Reasons as people say them here; others are said as they are."""
 
 
 class Fate(NamedTuple):
@@ -73,8 +75,9 @@ def slides(results: Results) -> Slides | None:
 def _fates(told: dict[str, Any], taken: int) -> list[Fate]:
     """Background first, then what was rejected, most frequent first; what is used comes last."""
     rejected = sorted(told["rejected"].items(), key=lambda pair: (-pair[1], pair[0]))
+    rejected = [(WORDS.get(reason, reason), count) for reason, count in rejected]
     rows = [("background", told["background"]), *rejected]
-    rows += [("no class (an autoencoder that is trained sees them)", told["unlabelled"])]
+    rows += [("no class, kept for an autoencoder that is trained", told["unlabelled"])]
     rows = [row for row in rows if row[1]] + [("tiles with a class", taken)]
     return [Fate(what, count, count / max(told["positions"], 1)) for what, count in rows]
 
