@@ -97,6 +97,7 @@ def render(results: Mapping[str, Path], about: About) -> str:
         about: the run itself.
     """
     from pipeline import report_numbers as numbers
+    from pipeline import report_slides
     from pipeline import report_views as views
 
     tiles = numbers.made(results)
@@ -108,6 +109,7 @@ def render(results: Mapping[str, Path], about: About) -> str:
         about=about,
         nodes={node.name: node for node in about.nodes},
         tiles=tiles,
+        slides=report_slides.slides(results),
         audit=next((audit for audit in audits if audit.shipped), None),
         audits=audits,
         tallies=_tallies(results, about, tiles, contest),

@@ -157,7 +157,8 @@ def made(results: Results) -> Made | None:
     for role in ROLES:
         tiles_of, groups_of = of_tiles["counts"].get(role, {}), of_tiles["groups"].get(role, {})
         cells = [(int(tiles_of.get(c, 0)), int(groups_of.get(c, 0))) for c in classes]
-        roles.append((role, cells, sum(t for t, _ in cells), sum(g for _, g in cells)))
+        groups = of_tiles.get("groups_in_all", {}).get(role, sum(g for _, g in cells))
+        roles.append((role, cells, sum(t for t, _ in cells), groups))
     notes = [f"{count} set aside: {reason}." for reason, count in of_tiles.get("set_aside", {}).items()]
     if of_tiles.get("copies"):
         notes.append(f"{of_tiles['copies']} tiles equal another one pixel for pixel.")

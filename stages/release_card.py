@@ -56,6 +56,7 @@ def card(
         scale=scale_bar.told(facts["tiles"].get("mpp")),
         candidates=candidates,
         real=_sums(facts["tiles"], "train"),
+        slides=facts["tiles"].get("slides"),
         test=_sums(facts["tiles"], "test"),
         method=facts["selection"].get("method"),
         pins=facts["selection"].get("pins"),
@@ -158,7 +159,9 @@ def _interval(value: Any) -> str:
 
 
 def _sums(tiles: Mapping[str, Any], role: str) -> dict[str, int]:
-    return {key: sum(tiles[name][role].values()) for key, name in (("tiles", "counts"), ("groups", "groups"))}
+    """Tiles of a role, and groups; a group of two classes counts once where the facts tell so."""
+    groups = tiles.get("groups_in_all", {}).get(role, sum(tiles["groups"][role].values()))
+    return {"tiles": sum(tiles["counts"][role].values()), "groups": groups}
 
 
 def _encoder(facts: Mapping[str, Any]) -> str | None:

@@ -67,7 +67,7 @@ def write(
     drawn = _previews(out, settings, slides, tiles, ids, classes)
     for _ in progress.track(engine.map(draw, drawn), "previews", total=len(drawn), unit="slide"):
         pass
-    told = slide_tiling.counts(slides, tiles)
+    told = slide_tiling.counts(slides, tiles) | {"pseudo_patients": settings.pseudo_patients is not None}
     return {"slides": told, "mpp": settings.mpp, "set_aside": told["rejected"]}
 
 

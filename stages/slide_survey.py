@@ -45,7 +45,7 @@ class Survey(NamedTuple):
     """What was found."""
 
     refused: str | None
-    """Why nothing of the slide can be used; everything else is empty then."""
+    """Why nothing of the slide can be used, what is of this slide alone in brackets; everything else is empty then."""
     told: dict[str, Any]
     """`plan` (fields of `grid.Plan`), `mpp0`, `origin`, `size` at level 0, `positions`, `background` (tiles without
     tissue), `mask_mpp` of the tissue mask, `tissue` (its share), `regions`, `per_pixel` (level-0

@@ -242,16 +242,23 @@ def set_damaged_aside(found: Surveyed, tiles: pd.DataFrame) -> None:
         tiles.loc[tiles["slide"] == slide, "reason"] = DAMAGED_SLIDE
 
 
+def kind_of(reason: str) -> str:
+    """A reason without what stands in brackets: that is of one slide, and may quote its files."""
+    return reason.partition(" (")[0]
+
+
 def counts(found: Surveyed, tiles: pd.DataFrame) -> dict[str, Any]:
-    """Numbers for the facts; no name among them."""
-    good = found.slides[found.slides["reason"].isna()]
-    told = [found.told[int(row)] for row in good.index]
-    # What a reason has in brackets may quote what a person wrote: it stays in the quarantine.
-    aside = pd.Series([str(reason).partition(" (")[0] for reason in found.slides["reason"].dropna()], dtype=object)
+    """Numbers for the facts, by kind of reason; no name among them.
+
+    Every position is background, rejected, without a class, or a tile with one.
+    """
+    told = list(found.told.values())
     mpps = [one["plan"]["mpp"] for one in told]
+    aside = found.slides["reason"].dropna().map(kind_of).value_counts()
     return {
-        "slides": len(good),
-        "slides_set_aside": {str(r): int(n) for r, n in aside.value_counts().items()},
+        "slides": int(found.slides["reason"].isna().sum()),
+        "patients": int(tiles.loc[tiles["reason"].isna(), "group"].nunique()),
+        "slides_set_aside": {str(reason): int(n) for reason, n in sorted(aside.items())},
         "positions": sum(one["positions"] for one in told),
         "background": sum(one["background"] for one in told),
         "rejected": {str(r): int(n) for r, n in tiles["reason"].dropna().value_counts().items()},

@@ -92,6 +92,7 @@ def facts(table: pd.DataFrame, kept: pd.DataFrame, classes: tuple[str, ...]) -> 
             role: {c: int(part.loc[part["label"] == c, "group"].nunique()) for c in classes}
             for role, part in parts.items()
         },
+        "groups_in_all": {role: int(part["group"].nunique()) for role, part in parts.items()},
         "size_px": int(kept["width"].iloc[0]),
         "colour": "grey" if bool(kept["grey"].astype(bool).all()) else "rgb",
         "copies": int(kept["tile_id"].duplicated().sum()),

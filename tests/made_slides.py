@@ -6,7 +6,7 @@ resolution, each pixel the rounded mean of a square of level 0: OpenSlide's gene
 
 import base64
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,12 +77,18 @@ def generic_slide(path: Path, scene: Scene, mpp: float | None = 0.5, downsamples
     return Slide(path, mpp, levels, scene, {}, {})
 
 
-def aperio_slide(path: Path, scene: Scene, mpp: float | None = 0.5, downsamples: Sequence[int] = (1, 4)) -> Slide:
+def aperio_slide(
+    path: Path,
+    scene: Scene,
+    mpp: float | None = 0.5,
+    downsamples: Sequence[int] = (1, 4),
+    private: Mapping[str, str] = PRIVATE,
+) -> Slide:
     """Write what Aperio's scanners write: properties of a patient, a photographed label and a macro image."""
     levels = tuple(reduced(scene.pixels_hwc, factor) for factor in downsamples)
     height, width = scene.pixels_hwc.shape[:2]
     pictures = {"thumbnail": reduced(scene.pixels_hwc, 8), "label": label(), "macro": macro(scene)}
-    said = PRIVATE | {"AppMag": "20"} | ({} if mpp is None else {"MPP": f"{mpp:.4f}"})
+    said = dict(private) | {"AppMag": "20"} | ({} if mpp is None else {"MPP": f"{mpp:.4f}"})
     about = "|".join([f"{HEAD}{width}x{height} [0,0 {width}x{height}] (256x256) ZIP/RGB"])
     about += "".join(f"|{name} = {value}" for name, value in said.items())
     with tifffile.TiffWriter(path) as file:
@@ -93,7 +99,7 @@ def aperio_slide(path: Path, scene: Scene, mpp: float | None = 0.5, downsamples:
             write_level(file, level, pixels, description=f"{HEAD}{size}")
         write_picture(file, "label", pictures["label"], 1)
         write_picture(file, "macro", pictures["macro"], 9)
-    return Slide(path, mpp, levels, scene, pictures, dict(PRIVATE))
+    return Slide(path, mpp, levels, scene, pictures, dict(private))
 
 
 def leica_slide(

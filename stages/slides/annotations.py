@@ -82,15 +82,17 @@ def _features(collection: Mapping[str, Any] | Sequence[Any]) -> Sequence[Mapping
 
 
 def _class_of(feature: Mapping[str, Any]) -> str | None:
-    """The class: classification.name, .names (several, joined as QuPath shows them), a bare string, or the name."""
+    """The class: classification.name, .names (several, joined as QuPath shows them), or a bare string.
+
+    The annotation's own name is no class, even where there is none: people write into it what they like, patients too.
+    """
     properties = feature.get("properties")
     if not isinstance(properties, Mapping):
         return None
     given = properties.get("classification")
     if isinstance(given, Mapping):
         given = given.get("name") or ": ".join(map(str, given.get("names") or []))
-    name = given or properties.get("name")
-    return str(name).strip() or None if name else None
+    return str(given).strip() or None if given else None
 
 
 def _area(geometry: Any, index: int) -> shapely.Geometry | None:

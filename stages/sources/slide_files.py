@@ -23,6 +23,9 @@ PLAIN = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".jp2")
 SURE = tuple(suffix for suffix in SLIDES if suffix not in (".tif", ".tiff"))
 """Suffixes that nothing but a whole slide has (a TIFF may be a tile)."""
 ANNOTATION = ".geojson"
+GLASS = "by its name a picture of the label or the whole glass"
+"""Why a picture beside the slides is set aside: scanners put the patient's name on such pictures."""
+SHOWS_GLASS = re.compile(r"(?:^|[^a-z])(?:label|macro|barcode|overview|thumb(?:nail)?)(?:[^a-z]|$)", re.IGNORECASE)
 MPP = "mpp"
 """The table's column with micrometres per pixel."""
 
@@ -57,6 +60,12 @@ def holds_slides(path: Path) -> bool:
     return any(Path(name).suffix.lower() in SURE for name in slide_files(path))
 
 
+def shows_glass(name: str) -> bool:
+    """Whether a file is called what exported pictures of a label or of the whole glass are, as in S1_macro.jpg."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() not in SURE and SHOWS_GLASS.search(path.stem) is not None
+
+
 def _hidden(file: Path, below: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(below).parts)
 
@@ -81,12 +90,14 @@ def open_slides(
 
     Returns:
         columns name, path, label, group, role, site, mpp (text), regions (path) and reason (a row of the table whose
-        slide is not there); None where nothing is known. Where no patient is known each slide is its own group.
+        slide is not there, or a picture of the label or the glass); None where nothing is known. Where no patient is
+        known each slide is its own group.
 
     Raises:
         UserError: no slide, an ambiguous row, or a column is missing.
     """
-    names = slide_files(path)
+    files = slide_files(path)
+    names = [name for name in files if not shows_glass(name)]
     if not names:
         raise UserError(f"No slide was found in {path}. Looked for files named {', '.join((*SLIDES, *PLAIN))}.")
     rows = pd.DataFrame({"name": names}, dtype=object)
@@ -108,7 +119,8 @@ def open_slides(
         )
         rows["group"] = rows["name"]
     rows.loc[rows["reason"].isna() & rows["group"].isna(), "reason"] = "no patient"
-    return rows, known
+    beside = pd.DataFrame({"name": [name for name in files if shows_glass(name)], "reason": GLASS}, dtype=object)
+    return pd.concat([rows, beside.reindex(columns=rows.columns)], ignore_index=True), known
 
 
 def _by_folder(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The card of a release: what it tells, and that its tables are whole."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,33 @@ def test_the_card_tells_the_kind_of_denoiser_and_where_the_autoencoder_is_from(
     assert "(a class-conditional latent diffusion model, its denoiser a U-ViT) was trained" in text
     assert f"given, and taken as it is; origin {origin}." in text
     assert release_check.verify(shipped) == []
+
+
+def of_slides(story: dict[str, Path], folder: Path, **told: Any) -> str:
+    """The card of a release whose tiles were cut from slides."""
+    tiles = folder / "tiles"
+    shutil.copytree(story["tiles"], tiles)
+    numbers = {"slides": 8, "patients": 5, "pseudo_patients": False, "positions": 12000, "background": 9000}
+    slides = numbers | {"rejected": {"pen": 700, "blurred": 550}} | told
+    of_roles = dict.fromkeys(("train", "val", "test", "control"), 5)
+    facts = store.read_json(tiles / "facts.json") | {"slides": slides, "groups_in_all": of_roles}
+    store.write_json(tiles / "facts.json", facts)
+    return (make(story | {"tiles": tiles}, folder / "out") / "README.md").read_text()
+
+
+def test_the_card_tells_in_numbers_that_slides_were_cut_and_counts_each_patient_once(
+    story: dict[str, Path], tmp_path: Path
+) -> None:
+    text = of_slides(story, tmp_path)
+    assert "trained on 10 real tiles of 5 groups" in text
+    assert "The real tiles were cut from 8 whole slides of 5 patients. 12,000 places were looked at: 9,000 were" in text
+    assert "9,000 were background, 1,250 were not taken for other reasons." in text
+    assert not re.search(r"\n\n\n|[ \t]\n|\{\{|\{%", text)
+
+
+def test_the_card_says_when_pieces_of_slides_stood_for_patients(story: dict[str, Path], tmp_path: Path) -> None:
+    text = of_slides(story, tmp_path, slides=1, pseudo_patients=True)
+    assert "were cut from 1 whole slide, pieces of which stood for patients: no figure below says" in text
 
 
 def test_tables_of_the_card_are_whole(story: dict[str, Path], tmp_path: Path) -> None:

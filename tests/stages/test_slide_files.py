@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from stages.contracts import UserError
-from stages.sources.slide_files import holds_slides, open_slides, slide_files
+from stages.sources.slide_files import GLASS, holds_slides, open_slides, slide_files
 from stages.sources.table import Columns
 
 COLUMNS = Columns("image", "file", "label", "patient", "role")
@@ -136,6 +136,15 @@ def test_annotations_lie_beside_the_slides_or_in_a_folder_of_their_own(tmp_path:
         opened(folder, annotations=lay(tmp_path / "none", "z.geojson"))
     alone = open_slides(folder / "x" / "a.svs", None, COLUMNS, None, None, True)[0]
     assert alone["regions"].tolist() == [None]
+
+
+def test_exported_pictures_of_the_label_or_the_glass_are_set_aside_by_their_names(tmp_path: Path) -> None:
+    beside = ("S1_label.png", "S1-macro.jpg", "macro.TIF", "thumbs/S1.thumbnail.jpeg", "S1_Barcode_1.png")
+    slides = ("S1.svs", "macrophages.png", "labelled.tif", "tumour/label_1.svs")
+    folder = lay(tmp_path / "in", *beside, *slides)
+    rows = opened(folder, "patient,file\n" + "".join(f"p,{name}\n" for name in slides))
+    assert set(rows.index[rows["reason"] == GLASS]) == set(beside)
+    assert set(rows.index[rows["reason"].isna()]) == set(slides)
 
 
 def test_no_slide_is_an_error_that_says_what_was_looked_for(tmp_path: Path) -> None:
