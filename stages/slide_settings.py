@@ -82,6 +82,8 @@ class SlidesSettings(Settings):
     def _step(self) -> "SlidesSettings":
         if self.overlap_px >= self.tile_px:
             raise ValueError(f"an overlap of {self.overlap_px} px leaves no step between tiles of {self.tile_px} px")
+        if self.overlap_px and self.pseudo_patients is not None:
+            raise ValueError("overlapping tiles would lie in two pseudo_patients: set overlap_px to 0")
         return self
 
     @property

@@ -23,7 +23,7 @@ MASK_PX_PER_TILE = 16
 """Pixels of the tissue mask along a tile's side, where the mask need not be coarser …"""
 FINEST_MASK, COARSEST_MASK = 1.0, 8.0
 """… nor finer, in micrometres per pixel."""
-LARGEST_MASK_PX = 4096
+LARGEST_MASK_PX = 3000
 """Longest side of the tissue mask, in pixels."""
 PEN, LITTLE, DARK = "pen", "too little tissue", "dark or folded"
 UNKNOWN_MPP = "unknown micrometres per pixel"

@@ -26,6 +26,8 @@ ANNOTATION = ".geojson"
 GLASS = "by its name a picture of the label or the whole glass"
 """Why a picture beside the slides is set aside: scanners put the patient's name on such pictures."""
 SHOWS_GLASS = re.compile(r"(?:^|[^a-z])(?:label|macro|barcode|overview|thumb(?:nail)?)(?:[^a-z]|$)", re.IGNORECASE)
+DICOM_HEAD, SERIES_UID = 2**16, b"\x20\x00\x0e\x00UI"
+"""So many bytes of a DICOM file hold its UIDs; and how (0020,000E) is written."""
 MPP = "mpp"
 """The table's column with micrometres per pixel."""
 
@@ -34,7 +36,7 @@ def slide_files(path: Path) -> list[str]:
     """Names, relative to `path` and in order, of the files below it that are slides by their suffix.
 
     The data folder of an MRXS slide holds no slides of its own, nor do the pictures beside a VMS or VMU file; of the
-    files of a DICOM folder the first stands for the slide.
+    files of a DICOM series the first stands for the slide.
     """
     if path.is_file():
         return [path.name]
@@ -42,17 +44,34 @@ def slide_files(path: Path) -> list[str]:
     companions = {p.with_suffix("") for p in files if p.suffix.lower() == ".mrxs"}
     mapped = {p.parent for p in files if p.suffix.lower() in (".vms", ".vmu")}
     found: list[Path] = []
-    series: set[Path] = set()
+    series: set[tuple[Path, bytes]] = set()
     for file in sorted(files):
         suffix = file.suffix.lower()
         if companions & set(file.parents) or (suffix in PLAIN and file.parent in mapped):
             continue
         if suffix == ".dcm":
-            if file.parent in series:
+            if (one := (file.parent, series_of(file))) in series:
                 continue
-            series.add(file.parent)
+            series.add(one)
         found.append(file)
     return [file.relative_to(path).as_posix() for file in found]
+
+
+def series_of(file: Path) -> bytes:
+    """The Series Instance UID in the head of a DICOM file; empty where none is found, or the file cannot be read.
+
+    Whole slides have explicit value representations, little endian (PS3.5, 7.1.2): tag, "UI", length, value.
+    """
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(DICOM_HEAD)
+    except OSError:
+        return b""
+    start = head.find(SERIES_UID)
+    if start < 0:
+        return b""
+    value = start + len(SERIES_UID) + 2
+    return head[value : value + int.from_bytes(head[value - 2 : value], "little")].rstrip(b"\0 ")
 
 
 def holds_slides(path: Path) -> bool:

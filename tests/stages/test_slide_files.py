@@ -47,6 +47,19 @@ def test_companions_of_a_slide_are_not_slides_of_their_own(tmp_path: Path) -> No
     assert slide_files(folder / "a.svs") == ["a.svs"]
 
 
+def dicom(uid: bytes, pixels: bytes) -> bytes:
+    """The head of a DICOM file as PS3.10 writes it, as far as the series goes."""
+    series = b"\x20\x00\x0e\x00UI" + len(uid).to_bytes(2, "little") + uid
+    return bytes(128) + b"DICM" + b"\x20\x00\x0d\x00UI\x04\x001.2\0" + series + pixels
+
+
+def test_each_series_of_a_dicom_folder_is_a_slide(tmp_path: Path) -> None:
+    folder = lay(tmp_path / "in", *(f"x/{n}.dcm" for n in range(5)))
+    for n, uid in enumerate((b"1.2.3\0", b"1.2.3\0", b"1.2.34", b"1.2.3\0", b"1.2.34")):
+        (folder / f"x/{n}.dcm").write_bytes(dicom(uid, bytes([n])))
+    assert slide_files(folder) == ["x/0.dcm", "x/2.dcm"]
+
+
 def test_tiffs_alone_are_tiles_until_somebody_says_slides(tmp_path: Path) -> None:
     assert not holds_slides(lay(tmp_path / "tiles", "x/1.tif", "x/2.png"))
     assert holds_slides(lay(tmp_path / "slides", "x/1.tif", "x/2.ndpi"))

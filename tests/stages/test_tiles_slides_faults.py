@@ -92,7 +92,7 @@ def spoil(source: Path, scratch: Path) -> dict[str, str]:
             "damaged, or of a kind that OpenSlide does not read",
         ),
         "N9_noise.tiff": (os.urandom(4096), "not a slide"),
-        "N9_thumbnail.tiff": (with_a_hole(good, 1), damaged),
+        "N9_reduced.tiff": (with_a_hole(good, 1), damaged),
         "N9_tile.tiff": (with_a_hole(good, 0), damaged),
         "N9_torn.tiff": (cut_off_in_a_tile(good), damaged),
         "N9_half.png": ((scratch / "picture.png").read_bytes()[:50_000], damaged),
@@ -183,7 +183,8 @@ def test_a_slide_that_vanishes_is_set_aside(whole: Whole, source: Path, tmp_path
         (b"[" * 100_000, r"its annotation cannot be read \("),
         (b'{"features": ["MUSTERMANN"]}', r"its annotation cannot be read \(feature 0 .* 'MUSTERMANN'"),
         (
-            b'{"features": [{"properties": {"name": "a"}, "geometry": {"type": "Polygon", "coordinates": [[[0]]]}}]}',
+            b'{"features": [{"properties": {"classification": "a"},'
+            b'"geometry": {"type": "Polygon", "coordinates": [[[0]]]}}]}',
             r"its annotation cannot be read \(feature 0 .* broken geometry",
         ),
     ],
