@@ -316,7 +316,7 @@ FULL = """
     mount -t tmpfs -o size=1m tmpfs "$ROOT"
     full=0
     {run} || full=$?
-    mount -o remount,size=64m "$ROOT"
+    mount -t tmpfs -o remount,size=64m tmpfs "$ROOT"
     ls "$ROOT"/store/tiles/*.work > "$KEPT"
     again=0
     {run} || again=$?
@@ -325,10 +325,15 @@ FULL = """
 """
 
 
+APART = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
+
+
 def own_mounts() -> bool:
     """Whether a process may have file systems of its own here."""
-    command = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
+    if shutil.which("unshare") is None:
+        return False
+    job = f'mount -t tmpfs tmpfs /mnt && "{sys.executable}" -c ""'
+    return subprocess.run([*APART, job], capture_output=True).returncode == 0
 
 
 def test_a_full_disk_stops_it_cleanly_and_it_goes_on_where_there_is_space(whole: Whole, tmp_path: Path) -> None:
@@ -343,7 +348,7 @@ def test_a_full_disk_stops_it_cleanly_and_it_goes_on_where_there_is_space(whole:
     )
     command = f'"{sys.executable}" -m pipeline.cli run "{recipe}" --until tiles --root "$ROOT" --workers 1'
     done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", textwrap.dedent(FULL.format(run=command))],
+        [*APART, textwrap.dedent(FULL.format(run=command))],
         env=os.environ | {"ROOT": str(root), "KEPT": str(kept)},
         cwd=HERE,
         capture_output=True,
