@@ -313,9 +313,6 @@ def test_at_most_so_many_tiles_of_a_class_come_from_a_slide_and_from_a_patient(a
     assert told["over the cap"] == (table["reason"] == "over the cap").sum() > (17 - 10) * 7
 
 
-@pytest.mark.skipif(
-    "min_patients_per_class" not in TilesSettings.model_fields, reason="comes with tiles.min_patients_per_class"
-)
 def test_a_class_of_too_few_patients_is_left_out_with_all_its_tiles(tmp_path: Path) -> None:
     names = (*COHORT, "rare/R1_a.tiff", "rare/R1_b.tiff")
     lay(tmp_path / "slides", names)
