@@ -30,7 +30,6 @@ from painted_tissue import Box
 from stages import images, store
 from stages.contracts import UserError
 from stages.tables import ROLES
-from stages.tiles import TilesSettings
 
 T = TILE
 DRAWN = tuple(f"P{n}_{part}.tiff" for n in range(1, 7) for part in "ab"[: 1 + (n == 1)])
