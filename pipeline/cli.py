@@ -78,8 +78,8 @@ def run(
     from pipeline.config import dump
     from stages import store
 
-    at_work = engines.make("processes" if engine == "processes" else "threads", workers or engines.cores())
-    with logs.to(this.folder):
+    kind: engines.Kind = "processes" if engine == "processes" else "threads"
+    with logs.to(this.folder), engines.at_work(kind, workers or engines.cores()) as at_work:
         store.write_text(this.folder / "config.yaml", dump(config))
         try:
             runner.go(this, chosen, at_work, again)

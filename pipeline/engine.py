@@ -5,6 +5,7 @@ same bytes. Threads are the default: torch and image codecs release Python's loc
 stop reaches every chunk. Processes are for work that holds the lock.
 """
 
+import contextlib
 import multiprocessing
 import os
 from collections import deque
@@ -53,6 +54,12 @@ class Processes:
             self._pool = ProcessPoolExecutor(self.workers, context, _one_thread)
         yield from _in_order(self._pool, function, items, self.workers)
 
+    def close(self) -> None:
+        """End the processes; left to the end of Python, they may end with a complaint."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
 
 def _in_order(
     pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], workers: int
@@ -91,3 +98,14 @@ def make(kind: Kind, workers: int) -> Engine:
     if workers == 1:
         return Serial()
     return Threads(workers) if kind == "threads" else Processes(workers)
+
+
+@contextlib.contextmanager
+def at_work(kind: Kind, workers: int) -> Iterator[Engine]:
+    """The engine of a kind, ended with the block."""
+    engine = make(kind, workers)
+    try:
+        yield engine
+    finally:
+        if isinstance(engine, Processes):
+            engine.close()

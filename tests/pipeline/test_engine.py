@@ -3,6 +3,7 @@
 import os
 import time
 
+import psutil
 import pytest
 
 from pipeline import engine
@@ -52,3 +53,9 @@ def test_one_worker_is_this_thread() -> None:
     assert isinstance(engine.make("processes", 1), engine.Serial)
     assert isinstance(engine.make("threads", 3), engine.Threads)
     assert isinstance(engine.make("processes", 3), engine.Processes)
+
+
+def test_processes_end_with_the_block_they_were_made_for() -> None:
+    with engine.at_work("processes", 2) as pool:
+        workers = set(pool.map(process, range(4)))
+    assert workers and not any(psutil.pid_exists(worker) for worker in workers)

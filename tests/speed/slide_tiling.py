@@ -8,7 +8,7 @@ Prints the seconds that the coordinates take, tiles per second of both (interlea
 
 import argparse
 import io
-import resource
+import re
 import shutil
 import statistics
 import subprocess
@@ -103,11 +103,10 @@ def main() -> None:
         folder, work = given.tile
         found = surveyed(folder, SETTINGS, fresh(work), engines.Serial())
         read(found, SETTINGS, work, engines.Serial())
-        print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+        print(f"{int(re.search(r'VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text())[1]) / 1024:.0f} MiB")
         return
     settings = SETTINGS
-    engine = engines.make(given.engine, given.workers)
-    with tempfile.TemporaryDirectory() as scratch:
+    with engines.at_work(given.engine, given.workers) as engine, tempfile.TemporaryDirectory() as scratch:
         folder, work = Path(scratch) / "in" / "tumour", Path(scratch) / "work"
         folder.mkdir(parents=True)
         slide = big_slide(folder / "big.tif", given.side)
