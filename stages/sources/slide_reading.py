@@ -22,6 +22,8 @@ from stages.sources.slide_files import SURE
 Pixels = npt.NDArray[np.uint8]
 KEPT_OPEN = 4
 """Slides a process holds open: enough for threads that cross from one slide into the next."""
+CACHE_BYTES = 2**26
+"""Decoded pixels a process keeps, of all its slides together."""
 BAND_PX = 1024
 """Rows of a level read at once for a thumbnail, about; bounds memory."""
 SENSIBLE = (0.05, 20.0)
@@ -153,6 +155,14 @@ def _slide(path: Path) -> Any:
         raise Unreadable("unreadable") from error
 
 
+@functools.lru_cache(maxsize=1)
+def _cache() -> Any:
+    """What the slides of a process have in common to keep decoded pixels in: memory does not grow with their number."""
+    import openslide
+
+    return openslide.OpenSlideCache(CACHE_BYTES)
+
+
 @functools.lru_cache(maxsize=KEPT_OPEN)
 def _opened(path: Path, changed: int, process: int) -> Any:
     """An open slide; `changed` and `process` see to it that none outlives its file's change or a fork."""
@@ -163,7 +173,9 @@ def _opened(path: Path, changed: int, process: int) -> Any:
             raise Unreadable("empty")
     try:
         if openslide.OpenSlide.detect_format(path) is not None:
-            return openslide.OpenSlide(path)
+            slide = openslide.OpenSlide(path)
+            slide.set_cache(_cache())
+            return slide
     except openslide.OpenSlideError:
         raise Unreadable("damaged") from None
     return openslide.ImageSlide(_picture(path))

@@ -1,29 +1,13 @@
 """Every engine gives the same results in the same order."""
 
 import os
-import time
 
 import psutil
 import pytest
+from chunk_work import fault, process, slow_square
 
 from pipeline import engine
 from stages.contracts import Engine
-
-
-def slow_square(n: int) -> int:
-    time.sleep(0.02 if n % 2 else 0)
-    return n * n
-
-
-def fault(n: int) -> int:
-    if n == 3:
-        raise ValueError(f"item {n} is bad")
-    return n
-
-
-def process(n: int) -> int:
-    return os.getpid()
-
 
 EVERY = [engine.Serial(), engine.Threads(2), engine.Processes(2)]
 

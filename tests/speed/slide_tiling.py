@@ -103,7 +103,8 @@ def main() -> None:
         folder, work = given.tile
         found = surveyed(folder, SETTINGS, fresh(work), engines.Serial())
         read(found, SETTINGS, work, engines.Serial())
-        print(f"{int(re.search(r'VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text())[1]) / 1024:.0f} MiB")
+        peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        print(f"{int(peak[1]) / 1024:.0f} MiB" if peak else "unknown")
         return
     settings = SETTINGS
     with engines.at_work(given.engine, given.workers) as engine, tempfile.TemporaryDirectory() as scratch:
