@@ -11,7 +11,7 @@ demo: setup
 
 # One thread: many tests start workers of their own, which would only fight for the cores.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=10
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow --durations=10
