@@ -98,6 +98,28 @@ def status(recipe: RecipeArgument, set_: SetOption = None, root: RootOption = RO
 
 
 @app.command()
+def select(
+    recipe: RecipeArgument,
+    selection: Annotated[str, typer.Argument(help="Name of the selection to add or change.", metavar="NAME")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting of the selection, e.g. method=leiden, or as in run.", metavar="KEY=VALUE"),
+    ] = None,
+    like: Annotated[str | None, typer.Option(help="Selection from whose settings to start.")] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Forget the selection.")] = False,
+    upstream: Annotated[bool, typer.Option("--run", help="Also run what the selection stands on, if stale.")] = False,
+    root: RootOption = ROOT,
+    name: NameOption = None,
+) -> None:
+    """Choose anew among the candidates there are, in seconds; the run keeps the selection beside its recipe's."""
+    from pipeline import selecting
+
+    path = _recipe_path(recipe)
+    asked = selecting.Asked(path, root, name or path.stem, selection, set_ or (), like, upstream)
+    print(selecting.drop(asked) if drop else selecting.select(asked), end="")
+
+
+@app.command()
 def explain(
     recipe: RecipeArgument, node: NodeArgument, set_: SetOption = None, root: RootOption = ROOT, name: NameOption = None
 ) -> None:
@@ -295,12 +317,13 @@ def _recipe_path(recipe: str) -> Path:
 
 
 def _prepare(recipe: str, set_: list[str] | None, root: Path, name: str | None) -> "tuple[Config, Run, list[Step]]":
-    """The settings, the run and the whole story of a recipe."""
+    """The settings, the run and the whole story of a recipe, with the selections that the run keeps beside it."""
     from pipeline import config as configs
-    from pipeline import runner, story
+    from pipeline import run_selections, runner, story
 
     path = _recipe_path(recipe)
-    config = configs.load(path, set_ or ())
+    kept = run_selections.read(root / "runs" / (name or path.stem))
+    config = configs.load(path, set_ or (), kept)
     return config, runner.Run(root, name or path.stem, config.seed), story.tell(config)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import Field
 
 from stages import images, release_check, scale_bar, store
+from stages.contact_sheet import contact_sheet
 from stages.contracts import Engine, Inputs, NoGo, UserError
 from stages.images import ImageSet, Pixels
 from stages.release_card import card, review_page
@@ -26,7 +27,6 @@ LIBRARIES = ("accelerate", "diffusers", "infomap", "numpy", "pillow", "scikit-le
 TOLD = ("autoencoder", "denoiser", "candidates", "embedding", "selection", "audit_images")
 """Stages whose settings a release tells; the others (whose settings could name what is private) give digests."""
 AUDIT_KEYS = ("verdict", "reasons", "tests", "power", "not_tested")
-GAP_PX = 2
 
 
 class ReleaseSettings(Settings):
@@ -190,33 +190,6 @@ def marked_png(pixels_hwc: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels_hwc).save(buffer, format="PNG", compress_level=9, pnginfo=mark)
     return buffer.getvalue()
-
-
-def contact_sheet(tiles: ImageSet, per_class: int, columns: int, mpp: float | None = None) -> Pixels:
-    """The first tiles of every class under its name, on white; small tiles are enlarged by a whole number.
-
-    Below them stands a scale bar where `mpp`, micrometres per pixel of a tile, is known.
-    """
-    from PIL import Image, ImageDraw, ImageFont
-
-    scale = max(1, -(-64 // tiles.pixels_nhwc.shape[1]))
-    side = tiles.pixels_nhwc.shape[1] * scale
-    step, caption = side + GAP_PX, 18
-    font = ImageFont.load_default(13)
-    blocks = [tiles.where(label=number).pixels_nhwc[:per_class] for number in range(len(tiles.classes))]
-    heights = [caption + step * -(-len(block) // columns) for block in blocks]
-    width = step * min(columns, max(map(len, blocks))) + GAP_PX
-    sheet = Image.new("RGB", (max(width, 160), sum(heights) + GAP_PX), "white")
-    draw = ImageDraw.Draw(sheet)
-    top = 0
-    for name, block, height in zip(tiles.classes, blocks, heights, strict=True):
-        draw.text((GAP_PX, top + 1), name, fill="black", font=font)
-        for number, pixels_hwc in enumerate(block):
-            tile = Image.fromarray(pixels_hwc).resize((side, side), Image.Resampling.NEAREST)
-            row, column = divmod(number, columns)
-            sheet.paste(tile, (GAP_PX + column * step, top + caption + row * step))
-        top += height
-    return scale_bar.under(np.asarray(sheet), mpp, tiles.pixels_nhwc.shape[1], scale)
 
 
 def _benchmark(inputs: Inputs) -> dict[str, Any]:

@@ -6,8 +6,8 @@ that holds at any number of candidates). The graph is drawn and described for th
 as well, so that they can be compared.
 
 Writes `images/` (rows by class, then rank; the head of a class is itself a fair selection; with soft labels the columns
-p0, p1, … too), `communities.parquet` (a row per candidate), `edges.parquet` (between rows of candidates) and
-`facts.json`. Where the embedding made short vectors, the graph is drawn by those.
+p0, p1, … too), `contact.png`, `communities.parquet` (a row per candidate), `edges.parquet` (between rows of candidates)
+and `facts.json`. Where the embedding made short vectors, the graph is drawn by those.
 Shapes: n candidates of one class, d features, s chosen.
 """
 
@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stages import compute, images, models, store, tables
+from stages import compute, gating, images, models, scale_bar, store, tables
 from stages.choosing import Choice, ChoosingSettings, choose
+from stages.contact_sheet import contact_sheet
 from stages.contracts import Engine, Inputs, UserError
+from stages.gating import GateSettings
 
 if TYPE_CHECKING:
     from stages.graph.knn import Graph
@@ -30,6 +32,8 @@ ALONE = -1
 """The community of a candidate that is not in the graph, because it equals another, pixel for pixel."""
 LEAST_RECALL = 0.98
 """An approximate search that finds less of the nearest neighbours than this is warned of."""
+SHEET_PER_CLASS, SHEET_COLUMNS = 48, 12
+"""Tiles of every class on the contact sheet, at most, and in a row of it."""
 
 
 class SelectionSettings(ChoosingSettings):
@@ -38,6 +42,8 @@ class SelectionSettings(ChoosingSettings):
     soft_labels: bool = False
     """Whether every chosen tile carries the judge's class probabilities, at the temperature that fits val. They come
     from a network that saw the private tiles: the audit asks for a review, and a release has them only when asked."""
+    gate: GateSettings = GateSettings()
+    """What a candidate must pass before anything is chosen."""
 
 
 def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
@@ -48,6 +54,8 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
     if len(x_nd) != len(table):
         raise UserError(f"{len(table)} candidates, but {len(x_nd)} vectors: run the embedding of these candidates")
     doubt_n = _doubts(settings.quota, inputs["embedding"], len(table))
+    real: dict[str, Any] = {name: vectors[name].numpy() for name in ("candidates_nd", "train_nd") if name in vectors}
+    gate = gating.judged(settings.gate, inputs["candidates"] / "images", real, inputs.get("judge"), engine)
 
     communities: list[pd.DataFrame] = []
     edges: list[pd.DataFrame] = []
@@ -55,11 +63,12 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
     facts: dict[str, dict[str, Any]] = {}
     for label, name in enumerate(classes):
         rows_all = np.flatnonzero(table["label"] == label)
-        rows_n = by_content(rows_all, table["tile_id"].to_numpy(str))
+        rows_n = gate.left(by_content(rows_all, table["tile_id"].to_numpy(str)))
         if len(rows_n) < settings.per_class:
+            blame = gate.blame(label)
             raise UserError(
                 f"selection.per_class is {settings.per_class}, but class {name} has only {len(rows_n)} different "
-                "candidates: lower it, or raise candidates.per_class"
+                f"candidates{blame}: lower it, {'loosen the gate, ' if blame else ''}or raise candidates.per_class"
             )
         choice = choose(settings, x_nd[rows_n], seed, name, None if doubt_n is None else doubt_n[rows_n])
         communities.append(_community_rows(label, rows_all, rows_n, choice))
@@ -68,13 +77,15 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
         facts[name] = _facts(settings, len(rows_all), choice)
 
     frame = pd.concat(communities).sort_values("row", ignore_index=True)
+    frame["reason"] = gate.explain(frame["row"].to_numpy(np.int64), frame["reason"].tolist())
     frame.to_parquet(out / "communities.parquet", index=False)
     pd.concat(edges, ignore_index=True).to_parquet(out / "edges.parquet", index=False)
     judge = inputs["judge"] / "colour" if settings.soft_labels else None
     soft = _write_images(out / "images", inputs["candidates"] / "images", pd.concat(chosen, ignore_index=True), judge)
     warnings = [f"{name}: {warning}" for name, of_class in facts.items() for warning in of_class["warnings"]]
     kept = settings.model_dump(include={"method", "per_class", "neighbours", "graph", "representative", "quota"})
-    store.write_json(out / "facts.json", kept | {"classes": facts, "warnings": warnings, "soft_labels": soft})
+    told = {"classes": facts, "warnings": warnings, "soft_labels": soft, "gate": gate.told}
+    store.write_json(out / "facts.json", kept | told)
 
 
 def by_content(rows: Ints, tile_ids: npt.NDArray[np.str_]) -> Ints:
@@ -99,7 +110,7 @@ def _doubts(quota: str, embedding: Path, candidates: int) -> npt.NDArray[np.floa
 
 
 def _community_rows(label: int, rows_all: Ints, rows_n: Ints, choice: Choice) -> pd.DataFrame:
-    """One row per candidate of a class, copies included."""
+    """One row per candidate of a class, those included that are not in the graph."""
     chosen_n = np.isin(np.arange(len(rows_n)), choice.chosen_s)
     nodes = pd.DataFrame(
         {
@@ -150,13 +161,16 @@ def _chosen_rows(rows_n: Ints, choice: Choice) -> pd.DataFrame:
 
 
 def _write_images(folder: Path, candidates: Path, chosen: pd.DataFrame, judge: Path | None) -> dict[str, Any] | None:
-    """Copy the chosen candidates' pictures into an image set of kind `selection`; tell where soft labels come from."""
+    """The chosen candidates' pictures as an image set of kind `selection`, and a sheet; where soft labels come from."""
     taken = images.read(candidates, rows=chosen["candidate"].to_numpy(np.int64))
     table, soft = pd.concat([taken.table[["label", "tile_id"]], chosen], axis=1), None
     if judge is not None:
         soft_labels, soft = _soft_labels(judge, taken)
         table = pd.concat([table, soft_labels], axis=1)
     images.write(folder, taken._replace(table=tables.check(table, "selection")))
+    mpp = scale_bar.known_mpp(candidates.parent)
+    sheet = contact_sheet(taken, SHEET_PER_CLASS, SHEET_COLUMNS, mpp)
+    store.write_bytes(folder.with_name("contact.png"), images.png(sheet, level=6))
     return soft
 
 
