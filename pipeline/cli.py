@@ -120,6 +120,23 @@ def select(
 
 
 @app.command()
+def compare(
+    recipe: RecipeArgument,
+    selections: Annotated[list[str], typer.Argument(help="Names; the first is held against.", metavar="NAME...")],
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write as well: .html, .md or .csv.")] = None,
+    set_: SetOption = None,
+    root: RootOption = ROOT,
+    name: NameOption = None,
+) -> None:
+    """Selections side by side: what they share and reach, how near to real val tiles, benchmark and audit if sealed."""
+    from pipeline import comparison_results
+
+    config, this, steps = _prepare(recipe, set_, root, name)
+    print(comparison_results.told(this, steps, config, selections, out, json_), end="")
+
+
+@app.command()
 def explain(
     recipe: RecipeArgument, node: NodeArgument, set_: SetOption = None, root: RootOption = ROOT, name: NameOption = None
 ) -> None:
