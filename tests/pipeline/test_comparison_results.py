@@ -123,7 +123,7 @@ def test_every_form_holds_the_same_numbers(found: dict[str, Any], tiny_root: Pat
         and page.count("data:image/png") == 2
     )
     wide = [line.count("|") for line in text.splitlines() if line.startswith("|")]
-    assert len(wide) == 17 and "| infomap | infomap | 15 |" in text
+    assert len(wide) == 21 and "| infomap | infomap | 15 |" in text
 
 
 def test_names_that_cannot_be_compared_are_said(tiny_root: Path, tmp_path: Path) -> None:

@@ -67,9 +67,9 @@ def test_the_grey_twin_is_asked_or_else_the_judge_for_the_calibrated_probability
 ) -> None:
     inputs = lay(tmp_path, blobs(0), blobs(1), twin)
     p_n = by_hand(inputs, asked)
-    least = float(np.median(p_n).round(4))
+    least = float(np.quantile(p_n, 0.3).round(4))  # away from a half, where the temperature matters
     gate = judged(inputs, GateSettings(agreement=least))
-    assert gate.doubted_n.tolist() == (p_n < least).tolist() and 10 < gate.doubted_n.sum() < 40
+    assert gate.doubted_n.tolist() == (p_n < least).tolist() and 10 < gate.doubted_n.sum() < 20
     assert gate.told is not None and gate.told["classifier"] == asked
     counts = {name: gate.told["left_out"][name][DOUBTED] for name in CLASSES}
     assert counts == {"a": int(gate.doubted_n[:PER_CLASS].sum()), "b": int(gate.doubted_n[PER_CLASS:].sum())}
@@ -110,6 +110,9 @@ def test_who_is_left_out_is_never_chosen_and_has_its_reason_told(tmp_path: Path)
     assert (frame["reason"] == DOUBTED).tolist() == gate.doubted_n.tolist()
     assert (frame["reason"] == OUTSIDE).tolist() == (gate.outside_n & ~gate.doubted_n).tolist()
     assert gate.outside_n[[2, 3, 30]].all()
+    assert gate.told is not None
+    for why in (DOUBTED, OUTSIDE):
+        assert sum(of_class[why] for of_class in gate.told["left_out"].values()) == (frame["reason"] == why).sum()
     left_out = gate.doubted_n | gate.outside_n
     assert not frame["chosen"][left_out].any() and (frame["community"][left_out] == -1).all()
     edges = pd.read_parquet(out / "edges.parquet")
