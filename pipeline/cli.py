@@ -73,7 +73,7 @@ def run(
     if dry_run:
         _say_states(this, chosen, again)
         return
-    from pipeline import logs, report
+    from pipeline import logs, releases, report
     from pipeline.config import dump
     from stages import store
 
@@ -81,7 +81,9 @@ def run(
     with logs.to(this.folder):
         store.write_text(this.folder / "config.yaml", dump(config))
         try:
-            runner.go(this, chosen, at_work, again)
+            sealed = runner.go(this, chosen, at_work, again)
+            if "release" in sealed:
+                releases.keep(this, sealed["release"])
         finally:  # a report of what there is, also when the audit forbids the release or a stage fails
             page = report.write(this, steps, config)
     release = this.folder / "results" / "release" / "dataset"
@@ -336,12 +338,14 @@ def _recipe_path(recipe: str) -> Path:
 def _prepare(recipe: str, set_: list[str] | None, root: Path, name: str | None) -> "tuple[Config, Run, list[Step]]":
     """The settings, the run and the whole story of a recipe, with the selections that the run keeps beside it."""
     from pipeline import config as configs
-    from pipeline import run_selections, runner, story
+    from pipeline import releases, run_selections, runner, story
 
     path = _recipe_path(recipe)
     kept = run_selections.read(root / "runs" / (name or path.stem))
     config = configs.load(path, set_ or (), kept)
-    return config, runner.Run(root, name or path.stem, config.seed), story.tell(config)
+    this = runner.Run(root, name or path.stem, config.seed)
+    config = releases.with_previous(config, this)
+    return config, this, story.tell(config)
 
 
 def _say_states(this: "Run", steps: "list[Step]", again: frozenset[str] = frozenset()) -> None:

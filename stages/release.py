@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from stages import images, release_check, scale_bar, store
+from stages import images, release_changes, release_check, scale_bar, store
 from stages.contact_sheet import contact_sheet
 from stages.contracts import Engine, Inputs, NoGo, UserError
 from stages.images import ImageSet, Pixels
 from stages.release_card import card, review_page
 from stages.release_check import verify as verify  # the command line asks the stage
-from stages.settings import Settings
+from stages.settings import InputPath, Settings
 
 LIBRARIES = ("accelerate", "diffusers", "infomap", "numpy", "pillow", "scikit-learn", "timm", "torch", "transformers")
 TOLD = ("autoencoder", "denoiser", "candidates", "embedding", "selection", "audit_images")
@@ -41,7 +41,10 @@ class ReleaseSettings(Settings):
     name: str = Field(default="synthetic-histopathology", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,94}$")
     """Short name of the data set: letters, digits, point, underscore, hyphen."""
     version: str = Field(default="1.0.0", pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")
-    """Version of the data set."""
+    """Version of the data set. `auto`: 1.0.0 for the first release of this name in a run; every later one of another
+    selection, or by other settings, is the next (1.1.0, …), and its card lists what changed."""
+    previous: InputPath | None = None
+    """With the version auto: the record of the release before. A run finds its own; give one to follow another's."""
     title: str = Field(default="Synthetic histopathology tiles", min_length=1, max_length=200, pattern=r"^[^\n]+$")
     """Title of the card; one line."""
     description: str = "Synthetic histopathology tiles for training and teaching, made by histodistill."
@@ -91,15 +94,42 @@ def run(settings: ReleaseSettings, inputs: Inputs, out: Path, seed: int, engine:
     measured = _benchmark(inputs) if settings.benchmark else {}
     if measured:
         store.write_json(folder / release_check.BENCHMARK, measured)
+    settings, changes = _numbered(settings, inputs, shipped)
     provenance = _provenance(settings, inputs, seed)
+    if changes is not None:
+        provenance["changes"] = changes
     store.write_json(folder / release_check.PROVENANCE, provenance)
-    _write_texts(settings, inputs, folder, shipped, evidence, measured)
+    _write_texts(settings, inputs, folder, shipped, evidence, measured, changes)
     store.write_text(folder / release_check.CHECKSUMS, release_check.checksums(folder))
     _check(folder, real_ids)
     facts = {"verdict": audit["verdict"], "tiles": len(shipped.table), "benchmark": sorted(measured) or "none"}
     warning = _facts(inputs, "embedding").get("licence_warning")
     facts |= {"soft_labels": settings.soft_labels, "warnings": [] if warning is None else [warning]}
+    told = {"name": settings.name, "version": settings.version, "selection": settings.selection}
+    facts["released"] = told | {"method": _facts(inputs, "selection").get("method"), "tiles": _ids(shipped)}
     store.write_json(out / "facts.json", facts)
+
+
+def _numbered(
+    settings: ReleaseSettings, inputs: Inputs, shipped: Shipped
+) -> tuple[ReleaseSettings, dict[str, Any] | None]:
+    """The settings with the version this release has, and what changed since the one before it, if it has one."""
+    if settings.version != release_changes.AUTO:
+        return settings, None
+    before = None if settings.previous is None else store.read_json(settings.previous)
+    settings = settings.model_copy(update={"version": release_changes.next_version(before)})
+    if before is None:
+        return settings, None
+    chosen = _facts(inputs, "selection")
+    return settings, plain(release_changes.changes(before, _ids(shipped), chosen, settings.selection))
+
+
+def _ids(shipped: Shipped) -> dict[str, list[str]]:
+    """The ids of the tiles of every class."""
+    return {
+        name: shipped.table.loc[shipped.table["label"] == number, "tile_id"].tolist()
+        for number, name in enumerate(shipped.images.classes)
+    }
 
 
 def _refuse_no_go(audit: Mapping[str, Any], selection: str) -> None:
@@ -269,6 +299,7 @@ def _write_texts(
     shipped: Shipped,
     audit: Mapping[str, Any],
     measured: Mapping[str, Any],
+    changes: Mapping[str, Any] | None,
 ) -> None:
     """The card, the licence, and the page to be signed where the verdict asks for a person."""
     of_class = shipped.table.groupby("label")["community"]
@@ -279,13 +310,14 @@ def _write_texts(
         )
     ]
     text, licence = card(
-        settings.model_dump(),
+        settings.model_dump(exclude={"previous"}),
         classes=classes,
         size_px=int(shipped.images.pixels_nhwc.shape[1]),
         candidates=len(images.read_table(inputs["candidates"] / "images")[0]),
         facts={key: plain(_facts(inputs, key)) for key in ("tiles", *TOLD)},
         audit=audit,
         measured=measured,
+        changes=changes,
     )
     store.write_text(folder / release_check.CARD, text)
     store.write_text(folder / release_check.LICENCE, licence)
