@@ -1,13 +1,23 @@
 """Words on the command line -> one call. Heavy modules are imported by the command that needs them."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli_looking import looking
+from pipeline.cli_words import (
+    ROOT,
+    NameOption,
+    NodeArgument,
+    RecipeArgument,
+    RootOption,
+    SetOption,
+    prepare,
+    recipe_path,
+)
+
 if TYPE_CHECKING:
-    from pipeline.config import Config
     from pipeline.runner import Run
     from pipeline.steps import Step
 
@@ -18,21 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-config_app = typer.Typer(help="Show, check and describe settings.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(config_app, name="config")
-
-RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of one in ./configs.", metavar="RECIPE")]
-NodeArgument = Annotated[str, typer.Argument(help="A node of the story, e.g. selection/infomap_50.", metavar="NODE")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="section.key=value, laid over the recipe; may be repeated.", metavar="KEY=VALUE"),
-]
-RootOption = Annotated[
-    Path, typer.Option("--root", envvar="HISTODISTILL_ROOT", help="Folder of the store and the runs.")
-]
-SelectionArgument = Annotated[str, typer.Argument(help="Name of a selection, e.g. infomap_50.", metavar="NAME")]
-NameOption = Annotated[str | None, typer.Option("--name", help="Name of the run, if not the recipe's.")]
-ROOT = Path("data")
+app.add_typer(looking)
 
 
 @app.callback()
@@ -68,13 +64,13 @@ def run(
     if engine not in ("threads", "processes"):
         raise UserError(f"--engine is threads or processes, not {engine!r}.")
 
-    config, this, steps = _prepare(recipe, set_, root, name)
+    config, this, steps = prepare(recipe, set_, root, name)
     chosen = all_steps.upstream(steps, until) if until else steps
     again = frozenset(s.node for s in all_steps.downstream(steps, from_)) if from_ else frozenset[str]()
     if dry_run:
         _say_states(this, chosen, again)
         return
-    from pipeline import logs, report
+    from pipeline import logs, releases, report
     from pipeline.config import dump
     from stages import store
 
@@ -82,7 +78,9 @@ def run(
     with logs.to(this.folder), engines.at_work(kind, workers or engines.cores()) as at_work:
         store.write_text(this.folder / "config.yaml", dump(config))
         try:
-            runner.go(this, chosen, at_work, again)
+            sealed = runner.go(this, chosen, at_work, again)
+            if "release" in sealed:
+                releases.keep(this, sealed["release"])
         finally:  # a report of what there is, also when the audit forbids the release or a stage fails
             page = report.write(this, steps, config)
     release = this.folder / "results" / "release" / "dataset"
@@ -94,8 +92,30 @@ def run(
 @app.command()
 def status(recipe: RecipeArgument, set_: SetOption = None, root: RootOption = ROOT, name: NameOption = None) -> None:
     """Show every node: sealed, stale and why, waiting, or missing."""
-    _, this, steps = _prepare(recipe, set_, root, name)
+    _, this, steps = prepare(recipe, set_, root, name)
     _say_states(this, steps)
+
+
+@app.command()
+def select(
+    recipe: RecipeArgument,
+    selection: Annotated[str, typer.Argument(help="Name of the selection to add or change.", metavar="NAME")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting of the selection, e.g. method=leiden, or as in run.", metavar="KEY=VALUE"),
+    ] = None,
+    like: Annotated[str | None, typer.Option(help="Selection from whose settings to start.")] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Forget the selection.")] = False,
+    upstream: Annotated[bool, typer.Option("--run", help="Also run what the selection stands on, if stale.")] = False,
+    root: RootOption = ROOT,
+    name: NameOption = None,
+) -> None:
+    """Choose anew among the candidates there are, in seconds; the run keeps the selection beside its recipe's."""
+    from pipeline import selecting
+
+    path = recipe_path(recipe)
+    asked = selecting.Asked(path, root, name or path.stem, selection, set_ or (), like, upstream)
+    print(selecting.drop(asked) if drop else selecting.select(asked), end="")
 
 
 @app.command()
@@ -108,7 +128,7 @@ def explain(
     from pipeline import runner
     from pipeline.steps import find
 
-    _, this, steps = _prepare(recipe, set_, root, name)
+    _, this, steps = prepare(recipe, set_, root, name)
     wanted = find(steps, node).node
     state = next(s for s in runner.states(this, steps) if s.step.node == wanted)
     print(f"{wanted}: {state.word}")
@@ -126,40 +146,8 @@ def report(recipe: RecipeArgument, set_: SetOption = None, root: RootOption = RO
     """Write the report of what is sealed, as one HTML page."""
     from pipeline import report as page
 
-    config, this, steps = _prepare(recipe, set_, root, name)
+    config, this, steps = prepare(recipe, set_, root, name)
     print(f"report:  {page.write(this, steps, config)}")
-
-
-@app.command()
-def explore(
-    recipe: RecipeArgument,
-    selection: SelectionArgument,
-    out: Annotated[Path | None, typer.Option("--out", help="File to write; default: in the run's folder.")] = None,
-    set_: SetOption = None,
-    root: RootOption = ROOT,
-    name: NameOption = None,
-) -> None:
-    """Write a page on which all candidates of a selection can be looked at and marked; synthetic tiles alone."""
-    from pipeline import explorer
-
-    _, this, steps = _prepare(recipe, set_, root, name)
-    print(f"explorer: {explorer.write(this, steps, selection, out)}")
-
-
-@app.command()
-def graph(
-    recipe: RecipeArgument,
-    selection: SelectionArgument,
-    out: Annotated[Path, typer.Option("--out", help="File to write; .graphml or .gexf.")],
-    set_: SetOption = None,
-    root: RootOption = ROOT,
-    name: NameOption = None,
-) -> None:
-    """Write the graph of a selection as GraphML or GEXF, for Gephi, Cytoscape, networkx and the like."""
-    from pipeline import graph_files
-
-    _, this, steps = _prepare(recipe, set_, root, name)
-    print(f"graph: {graph_files.write(this, steps, selection, out)}")
 
 
 @app.command()
@@ -174,167 +162,12 @@ def accept(
     """Vouch that a change of code alters no result of NODE, so that it need not run again."""
     from pipeline import runner
 
-    _, this, steps = _prepare(recipe, set_, root, name)
+    _, this, steps = prepare(recipe, set_, root, name)
     nodes = [step.node for step in steps] if node == "all" else [node]
     for one in nodes:
         if node == "all" and not runner.acceptable(this, steps, one):
             continue
         print(f"{one}: accepted ({runner.accept(this, steps, one, why)})")
-
-
-@app.command()
-def clean(
-    root: RootOption = ROOT,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete what is shown.")] = False,
-) -> None:
-    """Show the results that no run uses any more, and leftovers of stopped runs; delete them with --yes."""
-    from pipeline import cleaning
-
-    found = cleaning.unused(root)
-    for path, size in found:
-        print(f"{size / 2**20:9.1f} MiB  {path}")
-    total = sum(size for _, size in found) / 2**20
-    if not found:
-        print("Nothing to delete: every result is used by a run.")
-    elif yes:
-        cleaning.delete(path for path, _ in found)
-        print(f"Deleted {len(found)}, {total:.1f} MiB.")
-    else:
-        print(f"{len(found)} in all, {total:.1f} MiB. Delete them with: histodistill clean --yes")
-
-
-@app.command()
-def forget(
-    patient: Annotated[
-        str, typer.Argument(help="The group's name, as in the source's column of groups.", metavar="PATIENT")
-    ],
-    root: RootOption = ROOT,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")] = False,
-) -> None:
-    """Find everything that stands on a patient who withdraws consent, and say what to do; deletes nothing."""
-    import json
-
-    from pipeline import forgetting, forgetting_text
-
-    found = forgetting.forget(root, patient)
-    print(json.dumps(found, indent=1) if json_ else forgetting_text.page(found, root), end="\n" if json_ else "")
-
-
-@app.command()
-def doctor(root: RootOption = ROOT) -> None:
-    """Check this machine: versions, device, memory, disk, threads, OpenSlide, extras; how to get what is missing."""
-    from pipeline import doctor as examination
-
-    good = True
-    for line in examination.examine(root):
-        mark = {True: "ok  ", False: "BAD ", None: "note"}[line.good]
-        print(f"{mark}  {line.what:<12} {line.found}" + (f"\n      -> {line.advice}" if line.advice else ""))
-        good = good and line.good is not False
-    raise typer.Exit(0 if good else 2)
-
-
-@app.command()
-def verify(
-    folder: Annotated[Path, typer.Argument(help="A release folder, or a run's folder.", metavar="DIR")],
-) -> None:
-    """Check a release, or every result of a run, by hashing every file in full."""
-    from pipeline import verification
-
-    findings = verification.verify(folder)
-    for finding in findings:
-        print(finding)
-    print(f"{folder}: " + ("whole" if not findings else f"{len(findings)} findings"))
-    raise typer.Exit(2 if findings else 0)
-
-
-@app.command()
-def inspect(
-    data: Annotated[
-        str, typer.Argument(help="A Parquet file, npz, folder or address; or a recipe (.yaml).", metavar="DATA")
-    ],
-    label_column: Annotated[str | None, typer.Option(help="Column with the classes, if not `label`.")] = None,
-    group_column: Annotated[
-        str | None, typer.Option(help="Column with the groups, if not `group`; an empty word: there are none.")
-    ] = None,
-    role_column: Annotated[str | None, typer.Option(help="Column with the roles, if not `role`.")] = None,
-    table: Annotated[Path | None, typer.Option(help="CSV of a folder's images: file, label, group.")] = None,
-    medmnist: Annotated[str | None, typer.Option(help="The set of MedMNIST that an npz is, e.g. bloodmnist.")] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Side to which tiles are resized, or of tiles cut from slides, in pixels.")
-    ] = None,
-    mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel of tiles cut from slides.")] = None,
-    previews: Annotated[Path | None, typer.Option(help="Folder to draw a preview of each slide in.")] = None,
-    fast: Annotated[bool, typer.Option(help="Do not look for near-duplicates, which takes the longest.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")] = False,
-) -> None:
-    """Look at DATA before anything is trained: what is in it, duplicates, groups, roles, how far colour alone goes.
-
-    Of whole slides (a slide, or a folder of them): what they hold, what they hide, and what would be taken.
-    """
-    import json
-    import tempfile
-
-    from pipeline import engine as engines
-    from pipeline import inspection, inspection_slides, inspection_text
-
-    words = {"label_column": label_column, "role_column": role_column, "table": table, "medmnist": medmnist}
-    given: dict[str, object] = {name: value for name, value in words.items() if value is not None}
-    if size is not None:
-        given["size_px"] = size
-    if group_column is not None:
-        given["group_column"] = group_column or None
-    settings, guess = inspection.settings_of(data, given, {"mpp": mpp, "tile_px": size})
-    if inspection.of_slides(settings):
-        seen = inspection_slides.inspect(settings, engines.make("threads", engines.cores()), previews)
-        print(json.dumps(seen, indent=1, ensure_ascii=False) if json_ else inspection_slides.page(seen), end="")
-        return
-    with tempfile.TemporaryDirectory(prefix="histodistill-") as scratch:
-        at_work = engines.make("threads", engines.cores())
-        found = inspection.inspect(settings, guess, at_work, Path(scratch), near=not fast)
-    print(json.dumps(found, indent=1, ensure_ascii=False) if json_ else inspection_text.page(found), end="")
-
-
-@config_app.command("show")
-def config_show(recipe: RecipeArgument, set_: SetOption = None) -> None:
-    """Print the resolved whole of RECIPE as YAML."""
-    from pipeline import config as configs
-
-    print(configs.dump(configs.load(_recipe_path(recipe), set_ or ())), end="")
-
-
-@config_app.command("validate")
-def config_validate(recipe: RecipeArgument, set_: SetOption = None) -> None:
-    """Check RECIPE; say every fault at once."""
-    from pipeline import config as configs
-
-    configs.load(_recipe_path(recipe), set_ or ())
-    print(f"{recipe}: good")
-
-
-@config_app.command("schema")
-def config_schema() -> None:
-    """Print the JSON Schema of a recipe, with the meaning and unit of every setting."""
-    import json
-
-    from pipeline.config import Config
-
-    print(json.dumps(Config.model_json_schema(), indent=1))
-
-
-def _recipe_path(recipe: str) -> Path:
-    """The YAML file a word means: a path, or the name of a file in ./configs."""
-    named = Path("configs") / f"{recipe}.yaml"
-    return named if not Path(recipe).suffix and named.is_file() else Path(recipe)
-
-
-def _prepare(recipe: str, set_: list[str] | None, root: Path, name: str | None) -> "tuple[Config, Run, list[Step]]":
-    """The settings, the run and the whole story of a recipe."""
-    from pipeline import config as configs
-    from pipeline import runner, story
-
-    path = _recipe_path(recipe)
-    config = configs.load(path, set_ or ())
-    return config, runner.Run(root, name or path.stem, config.seed), story.tell(config)
 
 
 def _say_states(this: "Run", steps: "list[Step]", again: frozenset[str] = frozenset()) -> None:

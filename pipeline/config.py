@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
@@ -57,15 +58,23 @@ class Config(Settings):
     """Which selection ships, under which licence; without this section the story ends before the release."""
 
 
-def load(recipe: Path, overrides: Sequence[str] = ()) -> Config:
+def load(
+    recipe: Path, overrides: Sequence[str] = (), added: Mapping[str, SelectionSettings] = MappingProxyType({})
+) -> Config:
     """The recipe with `overrides` ("section.key=value", the value in YAML) laid over it, checked as a whole.
 
     Relative paths are relative to the recipe's folder, those in overrides to the working folder.
 
+    Args:
+        recipe: the YAML file.
+        overrides: laid over the recipe and the selections of the run.
+        added: selections that the run has beside those of the recipe.
+
     Raises:
-        UserError: no such recipe, no YAML, an unknown key, or a value out of its bounds; all faults in one message.
+        UserError: no such recipe, no YAML, an unknown key, or a value out of its bounds; all faults in one message. Or
+            the recipe has an added selection by its name, with other settings.
     """
-    raw = anchored(read_yaml(recipe), Config, recipe.resolve().parent)
+    raw = with_selections(anchored(read_yaml(recipe), Config, recipe.resolve().parent), added, recipe)
     for word in overrides:
         raw = overlaid(raw, word)
     try:
@@ -91,6 +100,46 @@ def check_names(config: Config) -> None:
             f"release.soft_labels is set, but selections.{config.release.selection}.soft_labels is not: the selection "
             "has none to ship. Set both, or neither."
         )
+
+
+def own_selections(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The selections a recipe speaks of, as it gives them; the default where it speaks of none."""
+    given = raw.get("selections")
+    if given is None:
+        return {name: {} for name in Config.model_fields["selections"].get_default(call_default_factory=True)}
+    return given  # type: ignore[no-any-return] # of any kind until it is checked
+
+
+def with_selections(raw: dict[str, Any], added: Mapping[str, SelectionSettings], recipe: Path) -> dict[str, Any]:
+    """`raw` with the `added` selections beneath its own; an added one that the recipe has as well must not differ."""
+    own = own_selections(raw)
+    if not added or not isinstance(own, dict):  # what is wrong with it is said once it is checked
+        return raw
+    for name in added.keys() & own.keys():
+        if differing(own[name], added[name]):
+            raise UserError(
+                f"{name} is a selection of {recipe}, and the run has another of that name ({_told(added[name])}). "
+                f"Forget the run's with histodistill select RECIPE {name} --drop, or rename the recipe's."
+            )
+    beneath = {name: settings.model_dump() for name, settings in added.items() if name not in own}
+    return raw | {"selections": own | beneath}
+
+
+def differing(given: Any, settings: SelectionSettings) -> bool:
+    """Whether the settings a recipe gives, where they are good, are others than `settings`."""
+    try:
+        return SelectionSettings.model_validate(given) != settings
+    except ValidationError:
+        return False  # what is wrong with them is said once the whole is checked
+
+
+def plain(settings: BaseModel) -> dict[str, Any]:
+    """What differs from the defaults, as values that YAML holds."""
+    return settings.model_dump(mode="json", exclude_defaults=True)
+
+
+def _told(settings: SelectionSettings) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in plain(settings).items()) or "the defaults"
 
 
 def read_yaml(recipe: Path) -> dict[str, Any]:

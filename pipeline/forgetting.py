@@ -14,6 +14,7 @@ from pipeline import keys, seals
 from pipeline.descent import Result, holds, orphans, touched
 from stages import hashing, keyed_groups, store, tables
 from stages.contracts import UserError
+from stages.release_changes import AUTO
 from stages.settings import SCHEME
 from stages.sources.table import text
 
@@ -129,13 +130,18 @@ def _releases(root: Path, by_folder: dict[Path, dict[str, Any]], rows: list[dict
             {
                 "result": name,
                 "name": settings["name"],
-                "version": settings["version"],
+                "version": _version(root / "store" / name, settings["version"]),
                 "checksums": seal["files"][CHECKSUMS]["sha256"],
                 "roles": roles,
                 "withdraw": "train" in roles,
             }
         )
     return found
+
+
+def _version(folder: Path, given: str) -> str:
+    """The version of a release, also where it was found by rule."""
+    return given if given != AUTO else str(store.read_json(folder / "facts.json")["released"]["version"])
 
 
 def _leftovers(root: Path) -> list[str]:

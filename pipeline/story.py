@@ -34,7 +34,7 @@ def tell(config: Config) -> list[Step]:
     ]
     for name, selected in config.selections.items():
         needs = {"embedding": "embedding", "candidates": "candidates"}
-        if selected.soft_labels:
+        if selected.soft_labels or selected.gate.agreement is not None:
             needs["judge"] = "judge"
         steps.append(Step(f"selection/{name}", selection.run, _pinned(config, selected), needs))
     for name, condensed in config.condensations.items():

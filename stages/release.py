@@ -15,18 +15,18 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from stages import images, release_check, scale_bar, store
+from stages import images, release_changes, release_check, scale_bar, store
+from stages.contact_sheet import contact_sheet
 from stages.contracts import Engine, Inputs, NoGo, UserError
 from stages.images import ImageSet, Pixels
 from stages.release_card import card, review_page
 from stages.release_check import verify as verify  # the command line asks the stage
-from stages.settings import Settings
+from stages.settings import InputPath, Settings
 
 LIBRARIES = ("accelerate", "diffusers", "infomap", "numpy", "pillow", "scikit-learn", "timm", "torch", "transformers")
 TOLD = ("autoencoder", "denoiser", "candidates", "embedding", "selection", "audit_images")
 """Stages whose settings a release tells; the others (whose settings could name what is private) give digests."""
 AUDIT_KEYS = ("verdict", "reasons", "tests", "power", "not_tested")
-GAP_PX = 2
 
 
 class ReleaseSettings(Settings):
@@ -41,7 +41,10 @@ class ReleaseSettings(Settings):
     name: str = Field(default="synthetic-histopathology", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,94}$")
     """Short name of the data set: letters, digits, point, underscore, hyphen."""
     version: str = Field(default="1.0.0", pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")
-    """Version of the data set."""
+    """Version of the data set. `auto`: 1.0.0 for the first release of this name in a run; every later one of another
+    selection, or by other settings, is the next (1.1.0, …), and its card lists what changed."""
+    previous: InputPath | None = None
+    """With the version auto: the record of the release before. A run finds its own; give one to follow another's."""
     title: str = Field(default="Synthetic histopathology tiles", min_length=1, max_length=200, pattern=r"^[^\n]+$")
     """Title of the card; one line."""
     description: str = "Synthetic histopathology tiles for training and teaching, made by histodistill."
@@ -91,15 +94,42 @@ def run(settings: ReleaseSettings, inputs: Inputs, out: Path, seed: int, engine:
     measured = _benchmark(inputs) if settings.benchmark else {}
     if measured:
         store.write_json(folder / release_check.BENCHMARK, measured)
+    settings, changes = _numbered(settings, inputs, shipped)
     provenance = _provenance(settings, inputs, seed)
+    if changes is not None:
+        provenance["changes"] = changes
     store.write_json(folder / release_check.PROVENANCE, provenance)
-    _write_texts(settings, inputs, folder, shipped, evidence, measured)
+    _write_texts(settings, inputs, folder, shipped, evidence, measured, changes)
     store.write_text(folder / release_check.CHECKSUMS, release_check.checksums(folder))
     _check(folder, real_ids)
     facts = {"verdict": audit["verdict"], "tiles": len(shipped.table), "benchmark": sorted(measured) or "none"}
     warning = _facts(inputs, "embedding").get("licence_warning")
     facts |= {"soft_labels": settings.soft_labels, "warnings": [] if warning is None else [warning]}
+    told = {"name": settings.name, "version": settings.version, "selection": settings.selection}
+    facts["released"] = told | {"method": _facts(inputs, "selection").get("method"), "tiles": _ids(shipped)}
     store.write_json(out / "facts.json", facts)
+
+
+def _numbered(
+    settings: ReleaseSettings, inputs: Inputs, shipped: Shipped
+) -> tuple[ReleaseSettings, dict[str, Any] | None]:
+    """The settings with the version this release has, and what changed since the one before it, if it has one."""
+    if settings.version != release_changes.AUTO:
+        return settings, None
+    before = None if settings.previous is None else store.read_json(settings.previous)
+    settings = settings.model_copy(update={"version": release_changes.next_version(before)})
+    if before is None:
+        return settings, None
+    chosen = _facts(inputs, "selection")
+    return settings, plain(release_changes.changes(before, _ids(shipped), chosen, settings.selection))
+
+
+def _ids(shipped: Shipped) -> dict[str, list[str]]:
+    """The ids of the tiles of every class."""
+    return {
+        name: shipped.table.loc[shipped.table["label"] == number, "tile_id"].tolist()
+        for number, name in enumerate(shipped.images.classes)
+    }
 
 
 def _refuse_no_go(audit: Mapping[str, Any], selection: str) -> None:
@@ -192,33 +222,6 @@ def marked_png(pixels_hwc: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def contact_sheet(tiles: ImageSet, per_class: int, columns: int, mpp: float | None = None) -> Pixels:
-    """The first tiles of every class under its name, on white; small tiles are enlarged by a whole number.
-
-    Below them stands a scale bar where `mpp`, micrometres per pixel of a tile, is known.
-    """
-    from PIL import Image, ImageDraw, ImageFont
-
-    scale = max(1, -(-64 // tiles.pixels_nhwc.shape[1]))
-    side = tiles.pixels_nhwc.shape[1] * scale
-    step, caption = side + GAP_PX, 18
-    font = ImageFont.load_default(13)
-    blocks = [tiles.where(label=number).pixels_nhwc[:per_class] for number in range(len(tiles.classes))]
-    heights = [caption + step * -(-len(block) // columns) for block in blocks]
-    width = step * min(columns, max(map(len, blocks))) + GAP_PX
-    sheet = Image.new("RGB", (max(width, 160), sum(heights) + GAP_PX), "white")
-    draw = ImageDraw.Draw(sheet)
-    top = 0
-    for name, block, height in zip(tiles.classes, blocks, heights, strict=True):
-        draw.text((GAP_PX, top + 1), name, fill="black", font=font)
-        for number, pixels_hwc in enumerate(block):
-            tile = Image.fromarray(pixels_hwc).resize((side, side), Image.Resampling.NEAREST)
-            row, column = divmod(number, columns)
-            sheet.paste(tile, (GAP_PX + column * step, top + caption + row * step))
-        top += height
-    return scale_bar.under(np.asarray(sheet), mpp, tiles.pixels_nhwc.shape[1], scale)
-
-
 def _benchmark(inputs: Inputs) -> dict[str, Any]:
     """What each contestant of the benchmark reached, by name: its metrics, and how many images it had."""
     found: dict[str, Any] = {}
@@ -296,6 +299,7 @@ def _write_texts(
     shipped: Shipped,
     audit: Mapping[str, Any],
     measured: Mapping[str, Any],
+    changes: Mapping[str, Any] | None,
 ) -> None:
     """The card, the licence, and the page to be signed where the verdict asks for a person."""
     of_class = shipped.table.groupby("label")["community"]
@@ -306,13 +310,14 @@ def _write_texts(
         )
     ]
     text, licence = card(
-        settings.model_dump(),
+        settings.model_dump(exclude={"previous"}),
         classes=classes,
         size_px=int(shipped.images.pixels_nhwc.shape[1]),
         candidates=len(images.read_table(inputs["candidates"] / "images")[0]),
         facts={key: plain(_facts(inputs, key)) for key in ("tiles", *TOLD)},
         audit=audit,
         measured=measured,
+        changes=changes,
     )
     store.write_text(folder / release_check.CARD, text)
     store.write_text(folder / release_check.LICENCE, licence)

@@ -29,6 +29,7 @@ def card(
     facts: Mapping[str, Mapping[str, Any]],
     audit: Mapping[str, Any],
     measured: Mapping[str, Any],
+    changes: Mapping[str, Any] | None = None,
 ) -> tuple[str, str]:
     """The card (Markdown under a YAML head) and the text of the licence.
 
@@ -40,6 +41,7 @@ def card(
         facts: of the stages below, by name.
         audit: as released.
         measured: contestant -> metrics and images; empty: not benchmarked.
+        changes: since the release before, of `release_changes`; None where there is none.
     """
     import jinja2
 
@@ -69,6 +71,7 @@ def card(
         audit={"reasons": [], "not_tested": []} | dict(audit),
         tests=[_test(test) for test in audit.get("tests", [])],
         licence=sentence,
+        changes=changes,
     )
     return re.sub(r"\n{3,}", "\n\n", text), licence_text
 

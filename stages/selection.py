@@ -6,8 +6,8 @@ that holds at any number of candidates). The graph is drawn and described for th
 as well, so that they can be compared.
 
 Writes `images/` (rows by class, then rank; the head of a class is itself a fair selection; with soft labels the columns
-p0, p1, … too), `communities.parquet` (a row per candidate), `edges.parquet` (between rows of candidates) and
-`facts.json`. Where the embedding made short vectors, the graph is drawn by those.
+p0, p1, … too), `contact.png`, `communities.parquet` (a row per candidate), `edges.parquet` (between rows of candidates)
+and `facts.json`. Where the embedding made short vectors, the graph is drawn by those.
 Shapes: n candidates of one class, d features, s chosen.
 """
 
@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stages import compute, images, models, pins, store, tables
+from stages import compute, gating, images, models, pins, scale_bar, store, tables
 from stages.choosing import WORDS, Choice, ChoosingSettings, choose
+from stages.contact_sheet import contact_sheet
 from stages.contracts import Engine, Inputs, UserError
+from stages.gating import GateSettings
 from stages.settings import InputPath
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ ALONE = -1
 """The community of a candidate that is not in the graph, because it equals another, pixel for pixel."""
 LEAST_RECALL = 0.98
 """An approximate search that finds less of the nearest neighbours than this is warned of."""
+SHEET_PER_CLASS, SHEET_COLUMNS = 48, 12
+"""Tiles of every class on the contact sheet, at most, and in a row of it."""
 
 
 class SelectionSettings(ChoosingSettings):
@@ -39,6 +43,8 @@ class SelectionSettings(ChoosingSettings):
     soft_labels: bool = False
     """Whether every chosen tile carries the judge's class probabilities, at the temperature that fits val. They come
     from a network that saw the private tiles: the audit asks for a review, and a release has them only when asked."""
+    gate: GateSettings = GateSettings()
+    """What a candidate must pass before anything is chosen."""
     exclude: InputPath | None = None
     """Candidates a person leaves out, before the graph is drawn: CSV with tile_id and reason; None: that of `pins`."""
     keep: InputPath | None = None
@@ -55,6 +61,9 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
     doubt_n = _doubts(settings.quota, inputs["embedding"], len(table))
     tile_ids = table["tile_id"].to_numpy(str)
     pinned = pins.read(settings.exclude, settings.keep, set(tile_ids))
+    real: dict[str, Any] = {name: vectors[name].numpy() for name in ("candidates_nd", "train_nd") if name in vectors}
+    kept_n = np.isin(tile_ids, list(pinned.keep))
+    gate = gating.judged(settings.gate, inputs["candidates"] / "images", real, inputs.get("judge"), kept_n, engine)
 
     communities: list[pd.DataFrame] = []
     edges: list[pd.DataFrame] = []
@@ -62,12 +71,13 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
     facts: dict[str, dict[str, Any]] = {}
     for label, name in enumerate(classes):
         rows_all = np.flatnonzero(table["label"] == label)
-        rows_n = pinned.left(by_content(rows_all, tile_ids), tile_ids)
+        rows_n = gate.left(pinned.left(by_content(rows_all, tile_ids), tile_ids))
         if len(rows_n) < settings.per_class:
+            blame = gate.blame(label)
             raise UserError(
                 f"selection.per_class is {settings.per_class}, but class {name} has only {len(rows_n)} different "
-                f"candidates{' that are not left out by hand' if pinned.exclude else ''}: lower it, or raise "
-                "candidates.per_class"
+                f"candidates{' that are not left out by hand' if pinned.exclude else ''}{blame}: lower it, "
+                f"{'loosen the gate, ' if blame else ''}or raise candidates.per_class"
             )
         choice = choose(settings, x_nd[rows_n], seed, name, None if doubt_n is None else doubt_n[rows_n])
         community_n = None if settings.method in WORDS else choice.partition.community_n
@@ -79,6 +89,7 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
         facts[name] = _facts(settings, len(rows_all), choice)
 
     frame = pd.concat(communities).sort_values("row", ignore_index=True)
+    frame["reason"] = gate.explain(frame["row"].to_numpy(np.int64), frame["reason"].tolist())
     frame["reason"] = pinned.explain(tile_ids[frame["row"]], frame["reason"])
     frame.to_parquet(out / "communities.parquet", index=False)
     pd.concat(edges, ignore_index=True).to_parquet(out / "edges.parquet", index=False)
@@ -86,7 +97,7 @@ def run(settings: SelectionSettings, inputs: Inputs, out: Path, seed: int, engin
     soft = _write_images(out / "images", inputs["candidates"] / "images", pd.concat(chosen, ignore_index=True), judge)
     warnings = [f"{name}: {warning}" for name, of_class in facts.items() for warning in of_class["warnings"]]
     kept = settings.model_dump(include={"method", "per_class", "neighbours", "graph", "representative", "quota"})
-    told = {"classes": facts, "warnings": warnings, "soft_labels": soft, "pins": pins.told(pinned)}
+    told = {"classes": facts, "warnings": warnings, "soft_labels": soft, "gate": gate.told, "pins": pins.told(pinned)}
     store.write_json(out / "facts.json", kept | told)
 
 
@@ -112,7 +123,7 @@ def _doubts(quota: str, embedding: Path, candidates: int) -> npt.NDArray[np.floa
 
 
 def _community_rows(label: int, rows_all: Ints, rows_n: Ints, choice: Choice) -> pd.DataFrame:
-    """One row per candidate of a class, copies included."""
+    """One row per candidate of a class, those included that are not in the graph."""
     chosen_n = np.isin(np.arange(len(rows_n)), choice.chosen_s)
     nodes = pd.DataFrame(
         {
@@ -163,13 +174,16 @@ def _chosen_rows(rows_n: Ints, choice: Choice) -> pd.DataFrame:
 
 
 def _write_images(folder: Path, candidates: Path, chosen: pd.DataFrame, judge: Path | None) -> dict[str, Any] | None:
-    """Copy the chosen candidates' pictures into an image set of kind `selection`; tell where soft labels come from."""
+    """The chosen candidates' pictures as an image set of kind `selection`, and a sheet; where soft labels come from."""
     taken = images.read(candidates, rows=chosen["candidate"].to_numpy(np.int64))
     table, soft = pd.concat([taken.table[["label", "tile_id"]], chosen], axis=1), None
     if judge is not None:
         soft_labels, soft = _soft_labels(judge, taken)
         table = pd.concat([table, soft_labels], axis=1)
     images.write(folder, taken._replace(table=tables.check(table, "selection")))
+    mpp = scale_bar.known_mpp(candidates.parent)
+    sheet = contact_sheet(taken, SHEET_PER_CLASS, SHEET_COLUMNS, mpp)
+    store.write_bytes(folder.with_name("contact.png"), images.png(sheet, level=6))
     return soft
 
 

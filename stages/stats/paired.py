@@ -1,14 +1,15 @@
 """Two contestants on the same test tiles: their difference and their ratio, with intervals that know they are paired.
 
 The same groups are drawn for both in a resample, so what makes a group hard for both cancels; the seeds of the two
-are drawn independently, as their networks were. `ratio_unpaired` is for two sets of tiles with nothing in common.
+are drawn independently, as their networks were, except in `difference_of_pairs`. `ratio_unpaired` is for two sets of
+tiles with nothing in common.
 Shapes: b resamples, g groups, s seeds.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.stats.intervals import Interval, Weighted, draw_weights, percentiles
+from stages.stats.intervals import Interval, Weighted, draw_weights, percentiles, two_way
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,6 +34,31 @@ def difference(
     """
     (a, b), (a_b, b_b) = _both(first, second, groups, generator, resamples)
     return Interval(a - b, *percentiles(a_b - b_b, level))
+
+
+def difference_of_pairs(
+    first: Weighted,
+    second: Weighted,
+    groups: int,
+    seeds: int,
+    generator: np.random.Generator,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """First minus second where the seeds belong together as well: what makes a seed hard for both cancels, too.
+
+    So it is where the s-th of both stands on one pool of candidates and one random start. A resample draws pairs.
+
+    Args:
+        first: the first contestant's metric (from weights of groups, b × g, to b × s).
+        second: the same of the second contestant, on the same groups and seeds in the same order.
+        groups: how many groups.
+        seeds: how many seeds.
+        generator: draws the resamples.
+        resamples: how many.
+        level: coverage aimed at.
+    """
+    return two_way(lambda w_bg: first(w_bg) - second(w_bg), groups, seeds, generator, resamples, level)
 
 
 def ratio(

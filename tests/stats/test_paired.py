@@ -29,6 +29,16 @@ def test_one_seed_each_is_the_bootstrap_of_the_differences() -> None:
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.04)
 
 
+def test_what_makes_a_seed_hard_for_both_cancels_only_where_seeds_are_paired() -> None:
+    rng = np.random.default_rng(0)
+    hard_gs = rng.normal(size=(30, 1)) + 5 * rng.normal(size=(1, 6))
+    first, second = mean_of(hard_gs + 1), mean_of(hard_gs)
+    found = paired.difference_of_pairs(first, second, 30, 6, np.random.default_rng(1))
+    assert found == pytest.approx((1, 1, 1))
+    loose = paired.difference((first, 6), (second, 6), 30, np.random.default_rng(1))
+    assert loose.value == pytest.approx(1) and loose.high - loose.low > 4
+
+
 def test_swapping_the_contestants_swaps_the_sign() -> None:
     rng = np.random.default_rng(0)
     first, second = (mean_of(rng.normal(size=(20, 1))), 1), (mean_of(rng.normal(size=(20, 1))), 1)
