@@ -229,7 +229,8 @@ def write_chunk(path: Path, rows_n: npt.NDArray[np.int64], columns: Mapping[str,
     buffer = io.BytesIO()
     with pa.ipc.new_file(buffer, table.schema) as writer:
         writer.write_table(table)
-    store.write_bytes(path, buffer.getvalue())
+    buffer.seek(0)
+    store.write_stream(path, buffer)
 
 
 def read_chunk(path: Path) -> pa.Table:

@@ -1,5 +1,6 @@
 """Pieces of a source are decoded over the engine and wait on disk, until all are known and can be put in order."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,11 +36,10 @@ def decoded(
     """
     paths = [work / f"tiles-{number:05d}.arrow" for number in range(len(pieces))]
     waiting = [number for number, path in enumerate(paths) if not path.exists()]
-    results = engine.map(function, [pieces[number][1] for number in waiting])
+    written = engine.map(functools.partial(_write, function), [(paths[number], *pieces[number]) for number in waiting])
     done = len(pieces) - len(waiting)
-    tracked = progress.track(results, "tiles", total=len(pieces), done=done, unit="chunk")
-    for number, result in zip(waiting, tracked, strict=True):
-        decoding.write_chunk(paths[number], pieces[number][0], result)
+    tracked = progress.track(written, "tiles", total=len(pieces), done=done, unit="chunk")
+    for number, _ in zip(waiting, tracked, strict=True):
         if compute.stop_asked() and number != waiting[-1]:
             raise Interrupted(f"tiles stopped after chunk {number + 1} of {len(pieces)}; run again to continue")
     found = pd.concat([_found(path, number) for number, path in enumerate(paths)] or [_nothing()])
@@ -48,6 +48,12 @@ def decoded(
     hinted = table["hint"].notna() & table["reason"].notna()
     table.loc[hinted, "name"] += " (" + table.loc[hinted, "hint"] + ")"
     return table
+
+
+def _write(function: Callable[[Item], dict[str, list[Any]]], piece: tuple[Path, npt.NDArray[np.int64], Item]) -> None:
+    """Decode a piece and keep it where it was decoded: pictures that travel to another process cost time."""
+    path, rows_n, item = piece
+    decoding.write_chunk(path, rows_n, function(item))
 
 
 def _found(path: Path, number: int) -> pd.DataFrame:
