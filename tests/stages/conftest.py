@@ -1,6 +1,7 @@
 """A tiny chain tiles -> autoencoder -> denoiser -> candidates, made once, and stages in processes that are killed."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -109,8 +110,6 @@ def kill_stage(
     seed: int = 3,
 ) -> int:
     """Run a stage in a process of its own, send it a signal once `ready` says so, return its exit status."""
-    import pickle
-
     job = pickle.dumps((run, settings, inputs, out, seed)).hex()
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen([sys.executable, "-c", CHILD, job], env=environment, stderr=subprocess.DEVNULL) as child:
@@ -120,6 +119,14 @@ def kill_stage(
         assert child.poll() is None, "the stage was over before it could be stopped"
         child.send_signal(number)
         return child.wait(timeout=60)
+
+
+def run_apart(run: Callable[..., None], settings: Any, inputs: Inputs, out: Path, seed: int = 3) -> Path:
+    """Run a stage to its end in a process of its own, as a person's command does."""
+    job = pickle.dumps((run, settings, inputs, out, seed)).hex()
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", CHILD, job], env=environment, stderr=subprocess.DEVNULL, check=True)
+    return out
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +144,11 @@ def chain(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Chain:
 def run_a_stage(one_thread: None) -> Callable[..., Path]:
     """`run_stage`, for tests."""
     return run_stage
+
+
+@pytest.fixture(scope="session")
+def run_a_stage_apart() -> Callable[..., Path]:
+    return run_apart
 
 
 @pytest.fixture(scope="session")

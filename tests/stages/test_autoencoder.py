@@ -210,13 +210,13 @@ def test_a_mode_that_needs_a_folder_asks_for_it() -> None:
 
 
 def test_killed_and_run_again_it_gives_the_same_bytes(
-    chain: Any, tmp_path: Path, run_a_stage: Any, kill_a_stage: Any, autoencoder_settings: AutoencoderSettings
+    chain: Any, tmp_path: Path, run_a_stage_apart: Any, kill_a_stage: Any, autoencoder_settings: AutoencoderSettings
 ) -> None:
     out = tmp_path / "autoencoder"
     settings = autoencoder_settings.model_copy(update={"steps": 30})
-    whole = run_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, tmp_path / "whole")
+    whole = run_a_stage_apart(autoencoder.run, settings, {"tiles": chain.tiles}, tmp_path / "whole")
     checkpoint = store.work_folder(out) / "autoencoder.safetensors"
     status = kill_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, out, checkpoint.exists, signal.SIGKILL)
     assert status == -signal.SIGKILL and not out.exists()
-    run_a_stage(autoencoder.run, settings, {"tiles": chain.tiles}, out)
+    run_a_stage_apart(autoencoder.run, settings, {"tiles": chain.tiles}, out)
     assert store.digest_folder(out) == store.digest_folder(whole)
