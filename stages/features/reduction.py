@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from stages.features.distances import Floats, Vectors
 
@@ -62,5 +63,6 @@ def umap_layout(x_nd: Vectors, dim: int, seed: int, neighbours: int, min_dist: f
     mapper = umap.UMAP(
         n_neighbors=neighbours, n_components=dim, min_dist=min_dist, init=start, random_state=seed % 2**32, n_jobs=1
     )
-    x_nr = np.asarray(mapper.fit_transform(np.asarray(x_nd, np.float32)), np.float32)
+    with threadpool_limits(1):  # numba sets the threads of all who use OpenMP, torch too: put back
+        x_nr = np.asarray(mapper.fit_transform(np.asarray(x_nd, np.float32)), np.float32)
     return Layout(x_nr, int(connected_components(mapper.graph_, directed=False)[0]))

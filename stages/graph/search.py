@@ -9,6 +9,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from stages.features.distances import Vectors, check_clouds
 from stages.graph.knn import Ints, Neighbours, exact_neighbours, exact_neighbours_of, pair_distances
@@ -62,7 +63,8 @@ def descended_neighbours(x_nd: Vectors, k: int, seed: int) -> Neighbours:
     if k < 1:
         raise ValueError(f"a node needs at least 1 neighbour, got k = {k}")
     x_nd, _ = check_clouds(x_nd, x_nd)
-    with warnings.catch_warnings():  # on a first import numba says that its cache has nowhere to lie
+    # numba sets the number of threads of all who use OpenMP, torch too, and what torch computes depends on it: put back
+    with threadpool_limits(1), warnings.catch_warnings():  # on a first import numba says its cache has nowhere to lie
         warnings.simplefilter("ignore")
         from pynndescent import NNDescent
 

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from stages.graph.knn import Graph, Neighbours
 
@@ -45,9 +46,10 @@ def fuzzy(neighbours: Neighbours) -> Graph:
     # UMAP counts a node as the first of its own neighbours
     index_nl = np.concatenate([np.arange(n)[:, None], index_nk], axis=1)
     distance_nl = np.concatenate([np.zeros((n, 1)), distance_nk], axis=1).astype(np.float32)
-    strength_nn, _, _ = fuzzy_simplicial_set(
-        np.zeros((n, 1), np.float32), k + 1, None, "euclidean", knn_indices=index_nl, knn_dists=distance_nl
-    )
+    with threadpool_limits(1):  # numba sets the threads of all who use OpenMP, torch too: put back
+        strength_nn, _, _ = fuzzy_simplicial_set(
+            np.zeros((n, 1), np.float32), k + 1, None, "euclidean", knn_indices=index_nl, knn_dists=distance_nl
+        )
     return from_matrix(strength_nn)
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from stages.graph import search
 from stages.graph.knn import Neighbours, exact_neighbours
@@ -70,3 +71,10 @@ def test_rows_of_which_the_descent_lost_neighbours_are_searched_exactly() -> Non
 def test_vectors_that_have_no_neighbours_are_refused(x_nd: np.ndarray, k: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         descended_neighbours(x_nd, k, seed=0)
+
+
+def test_torch_computes_with_as_many_threads_as_before() -> None:
+    """numba sets the threads of all who use OpenMP, and the last bits of a training depend on their number."""
+    torch.set_num_threads(1)
+    nearest(np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32), 5, 0, exact_to=100)
+    assert torch.get_num_threads() == 1

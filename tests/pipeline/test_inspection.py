@@ -182,8 +182,8 @@ def test_the_command_prints_json_and_ends_with_2_where_there_is_nothing(
 def test_inspecting_does_not_import_torch_and_leaves_nothing_behind(tmp_path: Path) -> None:
     source = as_parquet(rows(), tmp_path / "in" / "t.parquet")
     code = (
-        f"import sys, tempfile; tempfile.tempdir = {str(tmp_path)!r}; from pipeline import cli; "
-        f"cli.inspect({str(source)!r}, fast=True); assert 'torch' not in sys.modules"
+        f"import sys, tempfile; tempfile.tempdir = {str(tmp_path)!r}; from pipeline import cli_looking; "
+        f"cli_looking.inspect({str(source)!r}, fast=True); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "Classes (2)" in done.stdout, done.stderr
