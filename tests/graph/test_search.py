@@ -76,5 +76,6 @@ def test_vectors_that_have_no_neighbours_are_refused(x_nd: np.ndarray, k: int, s
 def test_torch_computes_with_as_many_threads_as_before() -> None:
     """numba sets the threads of all who use OpenMP, and the last bits of a training depend on their number."""
     torch.set_num_threads(1)
+    (torch.ones(300, 300) @ torch.ones(300, 300)).sum()  # its threads are there
     nearest(np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32), 5, 0, exact_to=100)
     assert torch.get_num_threads() == 1
