@@ -17,10 +17,10 @@ from stages.contracts import UserError
 from stages.tables import ROLES
 
 
-def reasons(table: pd.DataFrame) -> str:
-    """How many tiles were set aside for which reason, in words."""
+def reasons(table: pd.DataFrame, otherwise: str = "it holds none") -> str:
+    """How many rows were set aside for which reason, in words; `otherwise` where none was."""
     counts = table["reason"].value_counts().sort_index()
-    return ", ".join(f"{count} × {reason}" for reason, count in counts.items()) or "it holds none"
+    return ", ".join(f"{count} × {reason}" for reason, count in counts.items()) or otherwise
 
 
 def capped(good: pd.DataFrame, max_per_group: int | None, max_groups: int | None) -> pd.DataFrame:

@@ -227,10 +227,10 @@ def _gathered_slides(settings: TilesSettings, path: Path, work: Path, engine: En
     found = slide_tiling.surveyed(slides, settings.slides, work, engine)
     pieces = slide_tiling.pieces(found, settings.slides, wanted(settings), settings.chunk_tiles)
     if not pieces:
-        named = ", ".join(f"{count} × {reason}" for reason, count in found.slides["reason"].value_counts().items())
         raise UserError(
-            f"No tile could be cut from the {len(slides)} slides of {path}: {tile_order.reasons(found.tiles)}"
-            f"{'; slides: ' + named if named else ''}. Look with: histodistill inspect SLIDE"
+            f"No tile could be cut from the {len(slides)} slides of {path}. Slides set aside: "
+            f"{tile_order.reasons(found.slides, 'none')}. Tiles rejected: {tile_order.reasons(found.tiles, 'none')}. "
+            f"Look at a slide with: histodistill inspect {path}"
         )
     table = gathering.decoded(found.tiles, pieces, slide_tiling.read_regions, work, engine)
     slide_tiling.set_damaged_aside(found, table)

@@ -1,6 +1,7 @@
 """Results in the stages' formats, as a run would leave them, for tests of the report."""
 
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,18 @@ from stages import images, store
 CLASSES = ("adenocarcinoma", "normal", "squamous")
 Draw = Callable[..., images.Pixels]
 Results = dict[str, Path]
+
+
+class Tags(HTMLParser):
+    """Every start tag with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
 
 
 def tiles_like(rng: np.random.Generator, labels: Any, size: int = 16, blur: float = 0) -> images.Pixels:

@@ -85,21 +85,21 @@ def louvain(graph: Graph, seed: int) -> Ints:
 
     At resolution 1 alone: python-louvain, which cdlib calls, moves nodes by one meaning of it and stops by its inverse.
     """
-    algorithms = _cdlib_algorithms()
-    if len(graph.source_e) == 0:
-        return np.arange(graph.nodes)
-    with seeded_globals(seed):
-        found = algorithms.louvain(_drawn(graph), weight="weight")
-    return _numbers(found.communities, graph.nodes)
+    return _by_cdlib("louvain", graph, seed, weight="weight")
 
 
 def label_propagation(graph: Graph, seed: int) -> Ints:
     """The community of every node by weighted label propagation (Raghavan et al. 2007, PRE 76, 036106), by cdlib."""
+    return _by_cdlib("label_propagation_raghavan", graph, seed, weights="weight")
+
+
+def _by_cdlib(algorithm: str, graph: Graph, seed: int, **options: str) -> Ints:
+    """The community of every node by one of cdlib's algorithms; without edges each is its own."""
     algorithms = _cdlib_algorithms()
     if len(graph.source_e) == 0:
         return np.arange(graph.nodes)
     with seeded_globals(seed):
-        found = algorithms.label_propagation_raghavan(_drawn(graph), weights="weight")
+        found = getattr(algorithms, algorithm)(_drawn(graph), **options)
     return _numbers(found.communities, graph.nodes)
 
 

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 from planted_candidates import SETTINGS, Results, candidates_of, explorable
+from reporting import Tags
 from telling import TINY, histodistill
 
 from pipeline import explorer
 from stages import images
 
 DIGEST = "ab" * 32
-
-
-class Tags(HTMLParser):
-    """Every start tag with its attributes."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
 
 
 def render(results: Results, at_most: int = explorer.TILES_AT_MOST) -> str:

@@ -4,11 +4,10 @@ import html
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from reporting import Results, about, make_audit, make_benchmark, make_results
+from reporting import Results, Tags, about, make_audit, make_benchmark, make_results
 
 from pipeline import report
 from stages import images, store
@@ -22,18 +21,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 @pytest.fixture(scope="module")
 def page(results: Results) -> str:
     return report.render(results, about(results))
-
-
-class Tags(HTMLParser):
-    """Every start tag with its attributes, and the headings of the table cells."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
 
 
 def text_of(page: str) -> str:
