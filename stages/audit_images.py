@@ -131,13 +131,14 @@ def _read(inputs: Inputs, seed: int) -> Material:
     material = Material(released, others, **real)
     if not len(material.train.table):
         raise UserError("The tiles hold no train role: there is nothing that could have been copied.")
-    sizes = {s.pixels_nhwc.shape[1:] for s in material if len(s.table)}
-    if len(sizes) > 1:
-        raise UserError(
-            f"Released and real tiles must have the same size; found {sorted(sizes)}. "
-            "Run the audit on the tiles that the candidates were made from."
-        )
-    return material
+    return Material(*(_sized(part, released.pixels_nhwc.shape[1]) for part in material))
+
+
+def _sized(part: ImageSet, size_px: int) -> ImageSet:
+    """Tiles at the size of those that are audited: what is learned may be smaller than what it was learned from."""
+    from stages.classify import protocol
+
+    return part._replace(pixels_nhwc=protocol.resize(part.pixels_nhwc, size_px)) if len(part.table) else part
 
 
 def _as_many(tiles: ImageSet, count: int, rng: np.random.Generator) -> ImageSet:

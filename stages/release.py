@@ -167,8 +167,8 @@ def _soft_labels(settings: ReleaseSettings, chosen: ImageSet) -> pd.DataFrame:
     names = [f"p{number}" for number in range(len(chosen.classes))]
     if not set(names) <= set(chosen.table):
         raise UserError(
-            f"release.soft_labels asks for soft labels, but the selection {settings.selection!r} carries none: set "
-            f"selections.{settings.selection}.soft_labels, or release.soft_labels to false."
+            f"release.soft_labels asks for soft labels, but {settings.selection!r} carries none: set its own "
+            "soft_labels, or release.soft_labels to false."
         )
     return chosen.table[names]
 

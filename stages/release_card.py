@@ -61,6 +61,7 @@ def card(
         slides=facts["tiles"].get("slides"),
         test=_sums(facts["tiles"], "test"),
         method=facts["selection"].get("method"),
+        learned=_learned(facts["selection"]),
         pins=facts["selection"].get("pins"),
         encoder=_encoder(facts["embedding"]),
         denoiser=facts["denoiser"].get("network"),
@@ -190,6 +191,20 @@ def _autoencoder(facts: Mapping[str, Any]) -> str:
     parts += [f"and on {more} more of their groups that have no class"] if more else []
     parts += [f"{key} {facts[key]}" for key in ("origin", "licence", "digest") if facts.get(key)]
     return "; ".join(part for part in parts if part) or "see provenance.json"
+
+
+START = {
+    "noise": "They began as noise.",
+    "candidates": "They began as random synthetic tiles of a generative model that was trained on the same real tiles.",
+    "real": "They began as random real tiles, of which traces may have stayed; the audit below looked for them.",
+}
+
+
+def _learned(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How the images were learned, where they were."""
+    if facts.get("pixels") != "learned":
+        return None
+    return {"title": facts["title"], "start": START[facts["start"]], "steps": facts["kept_after"]}
 
 
 def _test(test: Mapping[str, Any]) -> dict[str, str]:
