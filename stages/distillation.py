@@ -75,7 +75,7 @@ def run(settings: CondensationSettings, inputs: Inputs, out: Path, seed: int, en
                 {"images": descent.optimizer},
             )
         except FloatingPointError as error:
-            raise UserError(f"The distillation came apart: {error}. Lower distillation.image_rate.") from error
+            raise UserError(f"The distillation came apart: {error}. Lower distillation.image_rate or network_rate.") from error
     tables.write(out / "curves.parquet", curves, "curves")
     _write(settings, lesson.tiles, best, int(learned.backoffs), out, lesson.facts)
 
@@ -153,6 +153,7 @@ def _write(
         "title": TITLES[settings.method],
         "per_class": settings.per_class,
         "stored_per_class": settings.per_class,
+        "images_per_class": len(labels_n) // len(tiles.classes),
         "start": given.start,
         "iterations": published.iterations,
         "kept_after": int(best.step),
