@@ -75,7 +75,9 @@ def run(settings: CondensationSettings, inputs: Inputs, out: Path, seed: int, en
                 {"images": descent.optimizer},
             )
         except FloatingPointError as error:
-            raise UserError(f"The distillation came apart: {error}. Lower distillation.image_rate or network_rate.") from error
+            raise UserError(
+                f"The distillation came apart: {error}. Lower distillation.image_rate or network_rate."
+            ) from error
     tables.write(out / "curves.parquet", curves, "curves")
     _write(settings, lesson.tiles, best, int(learned.backoffs), out, lesson.facts)
 
@@ -117,12 +119,13 @@ def shown(
 ) -> tuple[distilling_data.Pixels, distilling_data.Ints, npt.NDArray[np.float64]]:
     """What is learned as it is saved, class-major: pictures, class numbers, and probabilities (which sum to 1)."""
     from stages.distill import formation
+    from stages.distillation_methods import seen
 
-    seen = formation.decoder(factor)(img_kmchw.detach().flatten(0, 1), target_kmk.detach().flatten(0, 1))
-    pixels_nhwc = distilling_data.to_pixels(seen[0], train.mean, train.std)
-    target_nk = seen[1].double().cpu().numpy().round(DECIMALS)
+    img_nchw, target_nk = seen(img_kmchw.detach(), target_kmk.detach(), formation.decoder(factor))
+    pixels_nhwc = distilling_data.to_pixels(img_nchw, train.mean, train.std)
+    p_nk = target_nk.double().cpu().numpy().round(DECIMALS)
     labels_n = np.repeat(np.arange(len(train.classes)), len(pixels_nhwc) // len(train.classes))
-    return pixels_nhwc, labels_n, target_nk / target_nk.sum(1, keepdims=True)
+    return pixels_nhwc, labels_n, p_nk / p_nk.sum(1, keepdims=True)
 
 
 def _write(

@@ -45,6 +45,10 @@ class Tiles(NamedTuple):
         """Class probabilities of tiles, b × k: 1 for their class."""
         return one_hot(self.labels_n[rows_b], len(self.classes), device)
 
+    def every(self) -> Ints:
+        """All rows."""
+        return np.arange(len(self.labels_n))
+
     def of_class(self, label: int) -> Ints:
         """The rows of a class."""
         return np.flatnonzero(self.labels_n == label)

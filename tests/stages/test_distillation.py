@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from textures import CLASSES, digests, write_tiles
+from textures import CLASSES, Serial, digests, write_tiles
 
-from stages import distillation, distillation_steps, images, store
+from stages import distillation, distillation_steps, experts, images, store
 from stages.condensation_settings import CondensationSettings
 from stages.contracts import Inputs, UserError
+from stages.experts import ExpertsSettings
 
 QUICK: dict[str, Any] = {
     "iterations": 4,
@@ -20,8 +21,10 @@ QUICK: dict[str, Any] = {
     "evaluations": 2,
     "evaluation_steps": 3,
     "inner": 2,
+    "student_steps": 3,
 }
-PICTURES = ["dc", "dsa", "dm"]
+METHODS = ["dc", "dsa", "dm", "mtt", "tesla"]
+EXPERTS = ExpertsSettings(count=2, epochs=3, batch=16, image_px=16, width=8, mode="plain")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     table = images.read(made / "images")
     columns = {"index": list(range(len(table.labels_n)))}
     images.write(root / "candidates" / "images", images.make(table.pixels_nhwc, table.labels_n, CLASSES, columns))
-    return found | {"candidates": root / "candidates"}
+    found |= {"candidates": root / "candidates", "experts": root / "experts"}
+    (root / "experts").mkdir()
+    experts.run(EXPERTS, found, root / "experts", 3, Serial())
+    return found
 
 
 def settings(method: str, per_class: int = 2, **changes: Any) -> CondensationSettings:
@@ -44,7 +50,7 @@ def learn(run_a_stage: Callable[..., Path], inputs: Inputs, out: Path, method: s
     return images.read(out / "images")
 
 
-@pytest.mark.parametrize("method", PICTURES)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns_a_set_in_the_format_of_a_selection(
     run_a_stage: Callable[..., Path], inputs: Inputs, tmp_path: Path, method: str
 ) -> None:
@@ -59,11 +65,18 @@ def test_every_method_learns_a_set_in_the_format_of_a_selection(
     assert (tmp_path / "out" / "contact.png").exists()
 
 
-@pytest.mark.parametrize("method", PICTURES)
+@pytest.mark.parametrize("method", METHODS)
 def test_learning_brings_the_images_nearer_to_what_is_matched(
     run_a_stage: Callable[..., Path], inputs: Inputs, tmp_path: Path, method: str
 ) -> None:
-    many = {"iterations": 60, "start": "noise", "image_rate": {"dm": 10.0}.get(method, 0.3), "inner": 1, "outer": 1, "evaluations": 1}
+    many = {
+        "iterations": 60,
+        "start": "noise",
+        "image_rate": {"dm": 10.0}.get(method, 0.3),
+        "inner": 1,
+        "outer": 1,
+        "evaluations": 1,
+    }
     learn(run_a_stage, inputs, tmp_path / "out", method, **many)
     loss = pd.read_parquet(tmp_path / "out" / "curves.parquet")["loss"]
     assert loss[-15:].mean() < 0.9 * loss[:15].mean()
@@ -94,7 +107,7 @@ def test_the_set_kept_is_the_one_that_did_best_on_val(
     assert facts["kept_after"] == min(step for step, score in looked.items() if score == max(looked.values()))
 
 
-@pytest.mark.parametrize("method", PICTURES)
+@pytest.mark.parametrize("method", METHODS)
 def test_soft_labels_are_learned_beside_the_images_and_sum_to_one(
     run_a_stage: Callable[..., Path], inputs: Inputs, tmp_path: Path, method: str
 ) -> None:
