@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.features.distances import BLOCK_ROWS, Floats, Vectors, check_clouds, squared_distance_blocks
+from stages.graph.near_pairs import near_pairs
 
 Ints = npt.NDArray[np.int64]
 PAIRS_AT_ONCE = 1 << 8
@@ -42,7 +43,37 @@ def exact_neighbours(x_nd: Vectors, k: int) -> Neighbours:
     Raises:
         ValueError: k < 1, not a matrix, or numbers that are not finite.
     """
-    return exact_neighbours_of(np.arange(len(x_nd)), x_nd, k)
+    if k < 1:
+        raise ValueError(f"a node needs at least 1 neighbour, got k = {k}")
+    x_nd, _ = check_clouds(x_nd, x_nd)
+    n, k = len(x_nd), min(k, len(x_nd) - 1)
+    found = Neighbours(np.zeros((n, k), np.int64), np.zeros((n, k)))
+    if k == 0:
+        return found
+    near = near_pairs(x_nd, k)
+    distance_p = pair_distances(x_nd, near.first_p, near.second_p)
+    row_e, column_e, distance_e = (
+        np.concatenate([of_first[near.of_first_p], of_second[near.of_second_p]])
+        for of_first, of_second in (
+            (near.first_p, near.second_p),
+            (near.second_p, near.first_p),
+            (distance_p, distance_p),
+        )
+    )
+    sure_n = ~near.unsure_n
+    found.index_nk[sure_n], found.distance_nk[sure_n] = _first_of_each(row_e, column_e, distance_e, np.flatnonzero(sure_n), k)
+    unsure_q = np.flatnonzero(near.unsure_n)
+    if len(unsure_q):
+        found.index_nk[unsure_q], found.distance_nk[unsure_q] = exact_neighbours_of(unsure_q, x_nd, k)
+    return found
+
+
+def _first_of_each(row_p: Ints, column_p: Ints, distance_p: Floats, rows_q: Ints, k: int) -> Neighbours:
+    """The k nearest of every row listed among pairs that list at least k of each, ties to the earlier column."""
+    order_p = np.lexsort((column_p, distance_p, row_p))
+    first_q = np.searchsorted(row_p[order_p], rows_q)
+    chosen_qk = order_p[first_q[:, None] + np.arange(k)]
+    return Neighbours(column_p[chosen_qk], distance_p[chosen_qk])
 
 
 def exact_neighbours_of(rows_q: Ints, x_nd: Vectors, k: int) -> Neighbours:
@@ -70,10 +101,7 @@ def exact_neighbours_of(rows_q: Ints, x_nd: Vectors, k: int) -> Neighbours:
         limit_b = np.partition(d2_bn, k - 1, axis=1)[:, k - 1] + slack
         row_p, column_p = np.nonzero(d2_bn <= limit_b[:, None])
         distance_p = pair_distances(x_nd, rows_q[block][row_p], column_p)
-        order_p = np.lexsort((column_p, distance_p, row_p))
-        first_b = np.searchsorted(row_p, np.arange(len(d2_bn)))  # nonzero lists rows in order, and lexsort keeps them
-        chosen_bk = order_p[first_b[:, None] + np.arange(k)]
-        index_qk[block], distance_qk[block] = column_p[chosen_bk], distance_p[chosen_bk]
+        index_qk[block], distance_qk[block] = _first_of_each(row_p, column_p, distance_p, np.arange(len(d2_bn)), k)
     return Neighbours(index_qk, distance_qk)
 
 
