@@ -26,9 +26,11 @@ UNIT = 2.0**-24
 TINY = 2.0**-120
 """More than a term of a product in float32 loses where it falls under the smallest normal number."""
 LEAST, MOST = 1e-100, 1e100
-"""Between these, the largest entry about the mean is such that no square that counts leaves the range of float64."""
+"""Between these, the largest entry about the centre is such that no square that counts leaves the range of float64."""
 WIDEST = 1 << 20
 """Most features: the error grows with them, and the bound holds up to 2²⁴."""
+CROWD = 16
+"""Others that a row may list, times k + 4: so equal rows by the thousand take no memory. About 5 k are usual."""
 
 
 class NearPairs(NamedTuple):
@@ -45,7 +47,7 @@ class NearPairs(NamedTuple):
 
 
 class _Rounded(NamedTuple):
-    """Rows about their mean, in a power of two as unit; and what bounds their squared distances from both sides."""
+    """Rows about a centre, in a power of two as unit; and what bounds their squared distances from both sides."""
 
     y_nd: Singles
     low_n: Singles
@@ -62,13 +64,24 @@ def near_pairs(x_nd: Floats, k: int, tile_rows: int = TILE_ROWS) -> NearPairs:
         k: neighbours of every row, from 1 to n − 1.
         tile_rows: rows multiplied at a time; the promise holds with any number.
     """
-    n = len(x_nd)
     rounded = _rounded(x_nd, tile_rows)
     if rounded is None:
         none_p = np.zeros(0, np.int64)
-        return NearPairs(none_p, none_p, none_p > 0, none_p > 0, np.ones(n, np.bool_))
+        return NearPairs(none_p, none_p, none_p > 0, none_p > 0, np.ones(len(x_nd), np.bool_))
+    first_p, second_p, lower_p, limit_n = _listed(rounded, k, tile_rows)
+    of_first_p, of_second_p = lower_p <= limit_n[first_p], lower_p <= limit_n[second_p]
+    kept_p = of_first_p | of_second_p
+    return NearPairs(first_p[kept_p], second_p[kept_p], of_first_p[kept_p], of_second_p[kept_p], np.isneginf(limit_n))
+
+
+def _listed(rounded: _Rounded, k: int, tile_rows: int) -> tuple[Ints, Ints, Singles, Singles]:
+    """Pairs that were near when their tile was met, with their lower bounds; and at last the limit of every row.
+
+    The limit is −inf for a row that more were near to than `CROWD` allows: from then on it lists none.
+    """
+    n = len(rounded.y_nd)
     best_nk, found_n = np.full((n, k), np.inf, np.float32), np.zeros(n, np.int64)
-    parts = []
+    parts: list[tuple[Ints, Ints, Singles]] = []
     for a, b, lower_ab in _tiles(rounded, tile_rows):
         upper_ab = lower_ab + rounded.span_n[a, None]
         upper_ab += rounded.span_n[b]
@@ -81,30 +94,25 @@ def near_pairs(x_nd: Floats, k: int, tile_rows: int = TILE_ROWS) -> NearPairs:
         lower_p = lower_ab[row_p, column_p]
         parts.append((row_p + a.start, column_p + b.start, lower_p))
         for block, end_p in ((a, row_p), (b, column_p)):
-            found_n[block] += np.bincount(
-                end_p[lower_p <= best_nk[block, -1][end_p]], minlength=block.stop - block.start
-            )
-            best_nk[block][found_n[block] > 64 + 16 * k] = -np.inf  # so none counts as near from here on
+            own_p = end_p[lower_p <= best_nk[block, -1][end_p]]
+            found_n[block] += np.bincount(own_p, minlength=block.stop - block.start)
+            best_nk[block][found_n[block] > CROWD * (k + 4)] = -np.inf
     first_p, second_p, lower_p = (np.concatenate(column) for column in zip(*parts, strict=True))
-    limit_n = best_nk[:, -1]
-    of_first_p, of_second_p = lower_p <= limit_n[first_p], lower_p <= limit_n[second_p]
-    kept_p = of_first_p | of_second_p
-    return NearPairs(
-        first_p[kept_p], second_p[kept_p], of_first_p[kept_p], of_second_p[kept_p], np.isneginf(limit_n)
-    )
+    return first_p, second_p, lower_p, best_nk[:, -1]
 
 
 def _rounded(x_nd: Floats, rows: int) -> _Rounded | None:
     """The rows in float32; None where the bounds would not hold: all rows equal, vast or minute, or too many features.
 
-    With u = 2⁻²⁴, a pair's error in units of u S, S = 2 (|y_i|² + |y_j|²) ≥ (|y_i| + |y_j|)²: rounding the rows 2, the
-    product d / 2 / (1 − d u), norms and sums 4, the distance that float64 gives later far below 1; 16 for the last three
-    together leaves room. The difference from the mean is itself rounded by 2⁻⁵³ of what is left, wherever the mean is.
+    With u = 2⁻²⁴, the error of a pair in units of u S, S = 2 (|y_i|² + |y_j|²) ≥ (|y_i| + |y_j|)²: rounding the rows 2,
+    the product d / 2 / (1 − d u), norms and sums 5, what float64 later makes of the distance far below 1; 16 for all
+    but the product leaves room. The difference from the centre is rounded by 2⁻⁵³ of itself, wherever that is; it is
+    the median of some rows, since one row far out would draw the mean away from all others, and blur them.
     """
-    if not np.abs(x_nd).max() <= MOST or x_nd.shape[1] > WIDEST:
+    if not 0 < x_nd.shape[1] <= WIDEST or not -MOST <= x_nd.min() <= x_nd.max() <= MOST:
         return None
-    mean_d = x_nd.mean(axis=0)
-    peak = float(max((x_nd.max(axis=0) - mean_d).max(), (mean_d - x_nd.min(axis=0)).max()))
+    centre_d = np.median(x_nd[:: 1 + len(x_nd) // 32], axis=0)
+    peak = float(max((x_nd.max(axis=0) - centre_d).max(), (centre_d - x_nd.min(axis=0)).max()))
     if peak < LEAST:
         return None
     scale = 2.0 ** -float(np.frexp(peak)[1])
@@ -112,7 +120,7 @@ def _rounded(x_nd: Floats, rows: int) -> _Rounded | None:
     square_n = np.empty(len(x_nd))
     for start in range(0, len(x_nd), rows):
         block = slice(start, start + rows)
-        y_nd[block] = (x_nd[block] - mean_d) * scale
+        y_nd[block] = (x_nd[block] - centre_d) * scale
         wide_bd = y_nd[block].astype(np.float64)
         square_n[block] = np.einsum("bd,bd->b", wide_bd, wide_bd)
     d = x_nd.shape[1]
@@ -125,20 +133,21 @@ def _tiles(rounded: _Rounded, rows: int) -> Iterator[tuple[slice, slice, Singles
     n = len(rounded.y_nd)
     blocks = [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
     for number, a in enumerate(blocks):
-        twice_ad = -2.0 * rounded.y_nd[a]
+        twice_ad = np.float32(-2.0) * rounded.y_nd[a]
         for b in blocks[number:]:
-            lower_ab = twice_ad @ rounded.y_nd[b].T
-            lower_ab += rounded.low_n[a, None] + rounded.low_n[b]
+            lower_ab: Singles = np.matmul(twice_ad, rounded.y_nd[b].T)
+            lower_ab += rounded.low_n[a, None]
+            lower_ab += rounded.low_n[b]
             if a == b:
                 np.fill_diagonal(lower_ab, np.inf)
             yield a, b, lower_ab
 
 
 def _with_best(best_ak: Singles, upper_ab: Singles) -> Singles:
-    """The k least upper bounds of every row after a tile, the last of them the greatest; of a group of columns one counts.
+    """The k best upper bounds of every row after one more tile, the greatest last.
 
-    Whoever counts is another column, so k others are within the last, which is all that is wanted of it. Columns are
-    halved while four times as many groups are left as are wanted.
+    Columns are grouped while four times as many groups are left as are wanted, and of a group only the least bound
+    counts. All that count are of different columns, so k others are within the last: more is not asked of it.
     """
     k = best_ak.shape[1]
     while (half := upper_ab.shape[1] // 2) >= 4 * k:
