@@ -41,7 +41,7 @@ def exact_neighbours(x_nd: Vectors, k: int) -> Neighbours:
     """The k nearest other rows of every row (all n − 1 if there are fewer), ties to the earlier row.
 
     Bounds in float32 find the pairs that count; their distances are computed from differences in float64, so the answer
-    is that of `exact_neighbours_of`, to the bit, in a third of the time. Rows that float32 leaves unsure go that way.
+    is that of `exact_neighbours_of`, to the bit, in half the time or less. Rows that float32 leaves unsure go that way.
 
     Raises:
         ValueError: k < 1, not a matrix, or numbers that are not finite.
