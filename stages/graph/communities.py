@@ -95,7 +95,7 @@ def _walked(graph: Graph, level: Literal["coarsest", "finest"], **options: Any) 
     if len(graph.source_e) == 0:  # nothing to walk along: every node stands alone
         return _without_links(graph.nodes)
     network = infomap.Network()
-    network.add_nodes(range(graph.nodes))
+    network.add_nodes(np.setdiff1d(np.arange(graph.nodes), [graph.source_e, graph.target_e]).tolist())  # no link's end
     network.add_links(np.column_stack([graph.source_e, graph.target_e, graph.weight_e]))
     result = network.run(**options)
     nodes = result.nodes(-1 if level == "finest" else 1)

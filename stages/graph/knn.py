@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.features.distances import BLOCK_ROWS, Floats, Vectors, check_clouds, squared_distance_blocks
+from stages.graph.near_pairs import near_pairs
 
 Ints = npt.NDArray[np.int64]
 PAIRS_AT_ONCE = 1 << 8
@@ -39,10 +40,30 @@ class Graph(NamedTuple):
 def exact_neighbours(x_nd: Vectors, k: int) -> Neighbours:
     """The k nearest other rows of every row (all n − 1 if there are fewer), ties to the earlier row.
 
+    Bounds in float32 find the pairs that count; their distances are computed from differences in float64, so the answer
+    is that of `exact_neighbours_of`, to the bit, in half the time or less. Rows that float32 leaves unsure go that way.
+
     Raises:
         ValueError: k < 1, not a matrix, or numbers that are not finite.
     """
-    return exact_neighbours_of(np.arange(len(x_nd)), x_nd, k)
+    if k < 1:
+        raise ValueError(f"a node needs at least 1 neighbour, got k = {k}")
+    x_nd, _ = check_clouds(x_nd, x_nd)
+    k = min(k, len(x_nd) - 1)
+    index_nk, distance_nk = np.zeros((len(x_nd), k), np.int64), np.zeros((len(x_nd), k))
+    if k == 0:
+        return Neighbours(index_nk, distance_nk)
+    near = near_pairs(x_nd, k)
+    of_first, of_second = near.of_first_p, near.of_second_p
+    distance_p = pair_distances(x_nd, near.first_p, near.second_p)
+    row_e = np.concatenate([near.first_p[of_first], near.second_p[of_second]])
+    column_e = np.concatenate([near.second_p[of_first], near.first_p[of_second]])
+    distance_e = np.concatenate([distance_p[of_first], distance_p[of_second]])
+    sure_q, unsure_q = np.flatnonzero(~near.unsure_n), np.flatnonzero(near.unsure_n)
+    index_nk[sure_q], distance_nk[sure_q] = _nearest_of_each(row_e, column_e, distance_e, sure_q, k)
+    if len(unsure_q):
+        index_nk[unsure_q], distance_nk[unsure_q] = exact_neighbours_of(unsure_q, x_nd, k)
+    return Neighbours(index_nk, distance_nk)
 
 
 def exact_neighbours_of(rows_q: Ints, x_nd: Vectors, k: int) -> Neighbours:
@@ -70,11 +91,16 @@ def exact_neighbours_of(rows_q: Ints, x_nd: Vectors, k: int) -> Neighbours:
         limit_b = np.partition(d2_bn, k - 1, axis=1)[:, k - 1] + slack
         row_p, column_p = np.nonzero(d2_bn <= limit_b[:, None])
         distance_p = pair_distances(x_nd, rows_q[block][row_p], column_p)
-        order_p = np.lexsort((column_p, distance_p, row_p))
-        first_b = np.searchsorted(row_p, np.arange(len(d2_bn)))  # nonzero lists rows in order, and lexsort keeps them
-        chosen_bk = order_p[first_b[:, None] + np.arange(k)]
-        index_qk[block], distance_qk[block] = column_p[chosen_bk], distance_p[chosen_bk]
+        index_qk[block], distance_qk[block] = _nearest_of_each(row_p, column_p, distance_p, np.arange(len(d2_bn)), k)
     return Neighbours(index_qk, distance_qk)
+
+
+def _nearest_of_each(row_e: Ints, column_e: Ints, distance_e: Floats, rows_q: Ints, k: int) -> Neighbours:
+    """The k nearest of every row asked about, ties to the earlier; of each at least k are listed, in any order."""
+    order_e = np.lexsort((column_e, distance_e, row_e))
+    first_q = np.searchsorted(row_e[order_e], rows_q)
+    chosen_qk = order_e[first_q[:, None] + np.arange(k)]
+    return Neighbours(column_e[chosen_qk], distance_e[chosen_qk])
 
 
 def pair_distances(x_nd: Floats, a_p: Ints, b_p: Ints) -> Floats:

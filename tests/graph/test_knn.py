@@ -12,8 +12,7 @@ def test_neighbours_on_a_line_are_known_and_ties_go_to_the_earlier_row() -> None
     assert found.distance_nk.tolist() == [[1, 2], [1, 1], [1, 2], [8, 9]]
 
 
-def test_neighbours_equal_those_of_scikit_learn_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.features.distances.BLOCK_ROWS", 64)
+def test_neighbours_equal_those_of_scikit_learn_across_tiles() -> None:
     x_nd = np.random.default_rng(0).normal(5.0, 1.0, size=(700, 32)).astype(np.float32)
     distance_nk, index_nk = NearestNeighbors(n_neighbors=8).fit(x_nd.astype(float)).kneighbors()
     found = exact_neighbours(x_nd, k=8)
