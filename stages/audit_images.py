@@ -112,7 +112,7 @@ def _run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int) ->
     store.write_json(out / "audit.json", _audit(settings, found, reference, verdict, material))
     _write_distances(out / "distances.parquet", material, reference, near)
     page = _pairs(settings.pairs, material.released, pixels_rhwc, reference, near["released"])
-    side_px, mpp = pixels_rhwc.shape[1], scale_bar.known_mpp(inputs["tiles"])
+    side_px, mpp = pixels_rhwc.shape[1], scale_bar.known_mpp(inputs["tiles"], pixels_rhwc.shape[1])
     store.write_bytes(out / "pairs.png", images.png(scale_bar.under(page, mpp, side_px, TILE_PX / side_px), level=6))
     facts = {"verdict": verdict.word, "released": len(material.released.table), "private": PRIVATE}
     store.write_json(out / "facts.json", facts)

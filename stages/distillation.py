@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stages import classifiers, compute, distilling_data, images, store, streams, tables, training
+from stages import classifiers, compute, distilling_data, images, scale_bar, store, streams, tables, training
 from stages.condensation_settings import CondensationSettings
 from stages.contact_sheet import contact_sheet
 from stages.contracts import Engine, Inputs, UserError
@@ -79,7 +79,7 @@ def run(settings: CondensationSettings, inputs: Inputs, out: Path, seed: int, en
                 f"The distillation came apart: {error}. Lower distillation.image_rate or network_rate."
             ) from error
     tables.write(out / "curves.parquet", curves, "curves")
-    _write(settings, lesson.tiles, best, int(learned.backoffs), out, lesson.facts)
+    _write(settings, lesson.tiles, best, int(learned.backoffs), inputs, out, lesson.facts)
 
 
 class _Looks:
@@ -129,7 +129,13 @@ def shown(
 
 
 def _write(
-    settings: CondensationSettings, tiles: Tiles, best: "Best", backoffs: int, out: Path, facts: dict[str, Any]
+    settings: CondensationSettings,
+    tiles: Tiles,
+    best: "Best",
+    backoffs: int,
+    inputs: Inputs,
+    out: Path,
+    facts: dict[str, Any],
 ) -> None:
     """The best images with their labels, a sheet of them, and the facts."""
     given = settings.distillation
@@ -148,7 +154,10 @@ def _write(
     for kind in ("condensation", "selection", "candidates"):
         tables.check(found.table, kind)
     images.write(out / "images", found)
-    store.write_bytes(out / "contact.png", images.png(contact_sheet(found, SHEET_PER_CLASS, SHEET_COLUMNS), level=6))
+    sheet = contact_sheet(
+        found, SHEET_PER_CLASS, SHEET_COLUMNS, scale_bar.known_mpp(inputs["tiles"], pixels_nhwc.shape[1])
+    )
+    store.write_bytes(out / "contact.png", images.png(sheet, level=6))
     published = given.published(settings.method)
     told = {
         "pixels": "learned",

@@ -30,6 +30,7 @@ def card(
     audit: Mapping[str, Any],
     measured: Mapping[str, Any],
     changes: Mapping[str, Any] | None = None,
+    mpp: float | None = None,
 ) -> tuple[str, str]:
     """The card (Markdown under a YAML head) and the text of the licence.
 
@@ -42,6 +43,7 @@ def card(
         audit: as released.
         measured: contestant -> metrics and images; empty: not benchmarked.
         changes: since the release before, of `release_changes`; None where there is none.
+        mpp: micrometres per pixel of what ships; None where it is not known.
     """
     import jinja2
 
@@ -55,7 +57,7 @@ def card(
         classes=classes,
         n=n,
         size_px=size_px,
-        scale=scale_bar.told(facts["tiles"].get("mpp")),
+        scale=scale_bar.told(mpp),
         candidates=candidates,
         real=_sums(facts["tiles"], "train"),
         slides=facts["tiles"].get("slides"),
