@@ -9,6 +9,7 @@ pulled back through the augmentation.
 Shapes: p parameters, b images of a batch, c channels, h = w pixels, k classes, n synthetic images.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -75,6 +76,7 @@ def gradients(shape: student.Shape, mode: compiled.Mode, device: str = "cpu") ->
         mode: how to compute (`compiled.prepare`); in `exact` and `fast` every new size of batch costs a compilation.
         device: type of the device.
     """
+    _load_forward_derivatives()
     sizes = flat.sizes(shape)
     layout = torch.contiguous_format if mode == "plain" else torch.channels_last
 
@@ -107,6 +109,13 @@ def gradients(shape: student.Shape, mode: compiled.Mode, device: str = "cpu") ->
         compiled.prepare(pull, mode, device),
         compiled.prepare(pull_inputs, mode, device),
     )
+
+
+def _load_forward_derivatives() -> None:
+    """Let torch load its forward derivatives, which it does at their first use, warning of an old way of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.ones(()),))
 
 
 def loss(end_p: Tensor, start_p: Tensor, target_p: Tensor) -> Tensor:
