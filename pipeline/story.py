@@ -38,7 +38,7 @@ def tell(config: Config) -> list[Step]:
             needs["judge"] = "judge"
         steps.append(Step(f"selection/{name}", selection.run, _pinned(config, selected), needs))
     for name, condensed in config.condensations.items():
-        steps.append(Step(f"condensation/{name}", condensation.run, condensed, {"tiles": "tiles", "judge": "judge"}))
+        steps.append(Step(f"condensation/{name}", condensation.run, condensed, condensed_needs(condensed)))
     steps += _benchmarks(config)
     shipped = [config.release.selection] if config.release is not None else []
     for name in config.selections if config.audited == "all" else shipped:
@@ -47,6 +47,11 @@ def tell(config: Config) -> list[Step]:
     if config.release is not None:
         steps.append(_release(config))
     return steps
+
+
+def condensed_needs(condensed: condensation.CondensationSettings) -> dict[str, str]:
+    """What a condensation needs, by role: the judge only where it looks through it."""
+    return {"tiles": "tiles"} | ({"judge": "judge"} if condensed.method == "herding" else {})
 
 
 def _encoder(config: Config) -> dict[str, str]:
