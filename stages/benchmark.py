@@ -150,7 +150,9 @@ Done = Mapping[str, _Trained]
 
 
 def run(settings: BenchmarkSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
-    """Train on the images of `contestant`, choose on val of `tiles`, predict its test once; ask `judge` for agreement, where there is one.
+    """Train on the images of `contestant`, choose on val of `tiles`, predict its test once.
+
+    The `judge`, where there is one among the inputs, is asked for its agreement.
 
     Writes `predictions.parquet`, `metrics.json`, `curves.parquet` and `facts.json`.
 

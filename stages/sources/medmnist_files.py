@@ -89,8 +89,3 @@ def _copied(answer: IO[bytes], file: IO[bytes], size: int, path: Path) -> str:
 def _blocks(answer: IO[bytes]) -> Iterator[bytes]:
     while block := answer.read(BLOCK):
         yield block
-
-
-def missing(path: Path) -> str | None:
-    """The set of MedMNIST that a path names, where no file is there; None otherwise."""
-    return medmnist.set_named(path.stem) if path.suffix == ".npz" and not path.exists() else None
