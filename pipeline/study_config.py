@@ -62,6 +62,8 @@ class StudyConfig(Settings):
     """Settings of the tiles stage for the files of `folder`, `source` excepted. By default the published division."""
     tasks: dict[Name, TaskSettings] = Field(default_factory=dict)
     """Further tasks, by name."""
+    leave_out: tuple[str, ...] = ()
+    """Tasks that are left out, by name; one of `tasks` with its subsets."""
     methods: dict[Name, dict[str, Any]] = Field(
         default_factory=lambda: {"random": {"method": "random"}, "herding": {"method": "herding"}}
     )
@@ -186,7 +188,12 @@ def tasks_of(config: StudyConfig, download: bool = False) -> list[Task]:
     """
     found = [*_of_folder(config, download)]
     for name in config.tasks:
-        found += _of_recipe(config, name, download)
+        if name not in config.leave_out:
+            found += _of_recipe(config, name, download)
+    unknown = sorted(set(config.leave_out) - {task.name for task in found} - config.tasks.keys())
+    if unknown:
+        raise UserError(f"leave_out names {unknown[0]}, which is no task; there are {', '.join(t.name for t in found)}.")
+    found = [task for task in found if task.name not in config.leave_out]
     names = [task.name for task in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

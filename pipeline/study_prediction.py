@@ -149,8 +149,8 @@ def _head(told: Mapping[str, Any]) -> list[str]:
         "# Does a random real subset foretell the distilled set?",
         "",
         f"{told['points']} points (task × method × size) of {told['tasks']} tasks from {told['sources']} sources, "
-        f"which tell as much as {told['effective_sources']:.1f} equal ones. Power: with so many independent sources {can} "
-        f"(80 % power, {level} two-sided, Fisher's z); were every task independent, none below {found['tasks']:.2f}. "
+        f"which tell as much as {told['effective_sources']:.1f} equal ones. Power: with so many independent sources "
+        f"{can} (80 % power, {level} two-sided, Fisher's z); were every task independent, none below {found['tasks']:.2f}. "
         f"Intervals ({level}) are over sources and their tasks; with few sources they are rather too narrow.{wide}",
     ]
 

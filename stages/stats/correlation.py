@@ -51,14 +51,15 @@ def clustered(
         x_n: one measure of every point.
         y_n: the other.
         sources_n: the source of every point's task.
-        tasks_n: the task of every point; a name means one task whatever its source.
+        tasks_n: the task of every point.
         generator: draws the resamples.
         resamples: how many.
         level: coverage aimed at; with few sources the true one is lower.
     """
-    rows = [
-        [np.flatnonzero(tasks_n == task) for task in np.unique(tasks_n[sources_n == s])] for s in np.unique(sources_n)
-    ]
+    rows = []
+    for source in np.unique(sources_n):
+        here_n = sources_n == source
+        rows.append([np.flatnonzero(here_n & (tasks_n == task)) for task in np.unique(tasks_n[here_n])])
     value = statistic(x_n, y_n)
     if len(rows) < 2 or math.isnan(value):
         return Interval(value, math.nan, math.nan)
