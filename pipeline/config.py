@@ -227,6 +227,8 @@ def faults(error: ValidationError, model: type[BaseModel] = Config) -> list[str]
             lines.append(f"  unknown key {where!r}; {hint}")
         elif fault["type"] == "missing":
             lines.append(f"  {where} is required and was not given.")
+        elif not where:  # of the whole, which need not be repeated
+            lines.append(f"  {fault['msg'].removeprefix('Value error, ')}.")
         else:
             lines.append(f"  {where}: {fault['msg']}; given {fault['input']!r}.")
     return lines

@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline import study_prediction, study_results
 from pipeline.runner import Run
 from pipeline.study import Measured, Study, measure
-from pipeline.study_config import StudyConfig, Task
+from pipeline.study_config import RANDOM, StudyConfig, Task
 from stages import store
 from stages.benchmark import BenchmarkSettings
 from stages.contracts import Engine, Interrupted, UserError
@@ -75,7 +75,7 @@ def experience(given: Path | None, root: Path) -> Experience:
         raise UserError(f"{path} is not the results.csv of a study: it has no column {', '.join(lacking)}.")
     about: dict[str, Any] = store.read_json(path.with_suffix(".json")) if path.with_suffix(".json").is_file() else {}
     network = about.get("network", results["network"].iloc[0] if len(results) else "")
-    of = study_prediction.studied(results, network, about.get("reference", "random"))
+    of = study_prediction.studied(results, network)
     if len(np.unique(of.points.source_n)) < 2:
         raise UserError(
             f"{path} has distilled sets beside random subsets of {len(np.unique(of.points.source_n))} sources; to "
@@ -133,7 +133,7 @@ def _measured(
 ) -> tuple[Study, Measured]:
     """The random subsets of the data; without groups, if there are none and nobody asked for them."""
     config = StudyConfig(
-        methods={"random": {"method": "random"}},
+        methods={RANDOM: {"method": "random"}},
         per_class=(per_class,),
         seeds=DRAWS,
         all_real=False,

@@ -17,6 +17,7 @@ from stages.sources import medmnist, medmnist_files
 from stages.tiles import TilesSettings
 
 ALL_REAL = "all_real"
+RANDOM = "random"
 SIMULATION = "simulation"
 Setup = Literal["simulation", "each"]
 QUICK = {"seeds": 1, "resamples": 100}
@@ -65,11 +66,10 @@ class StudyConfig(Settings):
     leave_out: tuple[str, ...] = ()
     """Tasks that are left out, by name; one of `tasks` with its subsets."""
     methods: dict[Name, dict[str, Any]] = Field(
-        default_factory=lambda: {"random": {"method": "random"}, "herding": {"method": "herding"}}
+        default_factory=lambda: {RANDOM: {"method": "random"}, "herding": {"method": "herding"}}
     )
-    """Condensations by name, as in a recipe; `per_class` may list the sizes that a method is given, if not all."""
-    reference: Name = "random"
-    """The method that is a draw of real tiles, from which the others are predicted."""
+    """Condensations by name, as in a recipe; `per_class` may list the sizes that a method is given, if not all. Always
+    among them is random, the draw of real tiles from which the others are predicted."""
     per_class: tuple[int, ...] = Field((1, 10, 50), min_length=1)
     """Images per class."""
     seeds: int = Field(3, ge=1)
@@ -99,6 +99,11 @@ class StudyConfig(Settings):
     def _one_network(cls, value: Any) -> Any:
         return {"grey_twin": False} | dict(value) if isinstance(value, Mapping) else value
 
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _with_random(cls, value: Any) -> Any:
+        return {RANDOM: {"method": "random"}} | dict(value) if isinstance(value, Mapping) else value
+
     @field_validator("folder_tiles")
     @classmethod
     def _of_tiles(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -114,11 +119,8 @@ class StudyConfig(Settings):
         for name in self.methods:
             for per_class in self.sizes(name):
                 _valid(CondensationSettings, self.methods[name] | {"per_class": per_class}, f"methods.{name}:")
-        if self.reference not in self.methods or self.methods[self.reference].get("method", "random") != "random":
-            raise ValueError(
-                f"reference is {self.reference!r}, which must be one of methods, with method: random; there are "
-                f"{', '.join(self.methods)}"
-            )
+        if self.methods[RANDOM].get("method", "random") != "random":
+            raise ValueError(f"{RANDOM} is the draw that others are predicted from; give the method another name")
         return self
 
     def sizes(self, method: str) -> tuple[int, ...]:
@@ -192,7 +194,8 @@ def tasks_of(config: StudyConfig, download: bool = False) -> list[Task]:
             found += _of_recipe(config, name, download)
     unknown = sorted(set(config.leave_out) - {task.name for task in found} - config.tasks.keys())
     if unknown:
-        raise UserError(f"leave_out names {unknown[0]}, which is no task; there are {', '.join(t.name for t in found)}.")
+        there = ", ".join(task.name for task in found)
+        raise UserError(f"leave_out names {unknown[0]}, which is no task; there are {there}.")
     found = [task for task in found if task.name not in config.leave_out]
     names = [task.name for task in found]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -93,12 +93,11 @@ def _panel(axis: "Axes", of: pd.DataFrame, methods: Sequence[str]) -> None:
     axis.tick_params(labelsize=8)
 
 
-def condensed(folders: Mapping[tuple[str, str], Path], per_class: int, path: Path) -> None:
+def condensed(folders: Mapping[tuple[str, str], Path], path: Path) -> None:
     """The first image of every class that each method made of each task: rows are tasks, columns methods.
 
     Args:
         folders: result of the condensation, by task and method.
-        per_class: their size, told in the title.
         path: the PNG.
     """
     tasks, methods = (list(dict.fromkeys(key[place] for key in folders)) for place in (0, 1))
@@ -119,7 +118,7 @@ def condensed(folders: Mapping[tuple[str, str], Path], per_class: int, path: Pat
             axis.set_ylabel(task, fontsize=8, rotation=0, ha="right", va="center")
         if row == 0:
             axis.set_title(method, fontsize=9, loc="left")
-    drawn.suptitle(f"first image of each class, {per_class} per class", fontsize=9)
+    drawn.suptitle("first image of each class", fontsize=9)
     _save(drawn, path)
 
 

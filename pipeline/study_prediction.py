@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.study_config import ALL_REAL
+from pipeline.study_config import ALL_REAL, RANDOM
 from stages import streams
 from stages.stats import correlation, prediction
 from stages.stats.prediction import Points
@@ -34,18 +34,17 @@ class Studied(NamedTuple):
         return p._replace(random_n=(p.random_n - c) / (1 - c), distilled_n=(p.distilled_n - c) / (1 - c))
 
 
-def studied(results: pd.DataFrame, network: str, reference: str) -> Studied:
+def studied(results: pd.DataFrame, network: str) -> Studied:
     """A point for every task, method and size where both it and the random subset have results; means over seeds.
 
     Args:
         results: of `study_results.cells`.
         network: whose accuracy.
-        reference: the method that is a random subset.
     """
     of = results[(results["setup"] == "each") & (results["network"] == network) & results[ACCURACY].notna()]
     keys = ["task", "per_class"]
-    random = of[of["method"] == reference].groupby(keys)[ACCURACY].mean()
-    rest = of[~of["method"].isin((reference, ALL_REAL))]
+    random = of[of["method"] == RANDOM].groupby(keys)[ACCURACY].mean()
+    rest = of[~of["method"].isin((RANDOM, ALL_REAL))]
     mean = rest.groupby(["task", "source", "method", "per_class", "chance"])[ACCURACY].mean().reset_index(name="y")
     joined = mean.merge(random.reset_index(name="x"), on=keys).sort_values(["source", "task", "method", "per_class"])
     number = {name: joined[name].to_numpy(np.float64) for name in ("x", "y", "per_class", "chance")}
@@ -150,8 +149,9 @@ def _head(told: Mapping[str, Any]) -> list[str]:
         "",
         f"{told['points']} points (task × method × size) of {told['tasks']} tasks from {told['sources']} sources, "
         f"which tell as much as {told['effective_sources']:.1f} equal ones. Power: with so many independent sources "
-        f"{can} (80 % power, {level} two-sided, Fisher's z); were every task independent, none below {found['tasks']:.2f}. "
-        f"Intervals ({level}) are over sources and their tasks; with few sources they are rather too narrow.{wide}",
+        f"{can} (80 % power, {level} two-sided, Fisher's z); were every task independent, none below "
+        f"{found['tasks']:.2f}. Intervals ({level}) are over sources and their tasks; with few sources they are "
+        f"rather too narrow.{wide}",
     ]
 
 

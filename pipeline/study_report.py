@@ -36,7 +36,6 @@ def about(study: Study) -> dict[str, object]:
     config = study.config
     return {
         "network": next(iter(config.benchmark.networks)),
-        "reference": config.reference,
         "seed": study.run.seed,
         "seeds": config.seeds,
         "level": config.level,
@@ -46,22 +45,20 @@ def about(study: Study) -> dict[str, object]:
 
 
 def _images(measured: Measured, path: Path) -> None:
-    """The condensed images of the first seed, at the smallest size that every method was given."""
-    made = [o for o in measured.outcomes if o.condensation is not None and o.cell.seed == 0]
-    sizes = [o.cell.per_class for o in made if o.cell.per_class is not None]
-    if not sizes:
-        return
-    folders = {
-        (o.cell.task, o.cell.method): o.condensation.folder
-        for o in made
-        if o.cell.per_class == min(sizes) and o.condensation is not None
-    }
-    study_figures.condensed(folders, min(sizes), path)
+    """The condensed images of the first seed, of each method at the smallest size it was made at."""
+    smallest: dict[tuple[str, str], tuple[int, Path]] = {}
+    for outcome in measured.outcomes:
+        cell, made = outcome.cell, outcome.condensation
+        if made is not None and cell.per_class is not None and cell.seed == 0:
+            key, found = (cell.task, cell.method), (cell.per_class, made.folder)
+            smallest[key] = min(smallest.get(key, found), found)
+    if smallest:
+        study_figures.condensed({key: folder for key, (_, folder) in smallest.items()}, path)
 
 
 def _prediction(study: Study, results: pd.DataFrame, out: Path) -> None:
     config = study.config
-    of = study_prediction.studied(results, next(iter(config.benchmark.networks)), config.reference)
+    of = study_prediction.studied(results, next(iter(config.benchmark.networks)))
     told = study_prediction.findings(of, study.run.seed, config.resamples, config.level)
     store.write_json(out / "prediction.json", told)
     store.write_text(out / "prediction.md", study_prediction.markdown(told))

@@ -5,13 +5,15 @@ import pytest
 from scipy import stats
 
 from stages.stats import correlation
+from stages.stats.intervals import Interval
 
 
-def clustered(x: np.ndarray, y: np.ndarray, sources: list[str], tasks: list[str] | None = None, seed: int = 0, **more):
+def clustered(
+    x: np.ndarray, y: np.ndarray, sources: list[str], tasks: list[str] | None = None, resamples: int = 2000
+) -> Interval:
     names = np.array(tasks or [str(n) for n in range(len(x))])
-    generator = np.random.default_rng(seed)
-    statistic = more.pop("statistic", correlation.pearson)
-    return correlation.clustered(statistic, x, y, np.array(sources), names, generator, **more)
+    generator = np.random.default_rng(0)
+    return correlation.clustered(correlation.pearson, x, y, np.array(sources), names, generator, resamples)
 
 
 def test_they_are_scipys_with_and_without_ties() -> None:

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -8,7 +9,13 @@ from stages.stats import prediction
 from stages.stats.prediction import Points
 
 
-def points(x, y, source, method=None, per_class=None) -> Points:
+def points(
+    x: Sequence[float] | np.ndarray,
+    y: Sequence[float] | np.ndarray,
+    source: Sequence[str] | np.ndarray,
+    method: list[str] | None = None,
+    per_class: list[int] | None = None,
+) -> Points:
     count = len(x)
     return Points(
         np.asarray(x, float),
