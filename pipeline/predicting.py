@@ -125,7 +125,7 @@ def predict(
     level = study.config.level
     told = expected(known.studied.points, float(np.mean(reached)), per_class, methods or studied, level)
     chance = float(first["chance"].iloc[0])
-    return Answer(reached, chance, per_class, level, told, tuple(_cautions(known, float(np.mean(reached)), per_class)))
+    return Answer(reached, chance, per_class, level, told, tuple(cautions(known, float(np.mean(reached)), per_class)))
 
 
 def _measured(
@@ -162,7 +162,7 @@ def expected(
     return tuple(Foretold(name, found) for name, found in zip(methods, limits, strict=True))
 
 
-def _cautions(known: Experience, random: float, per_class: int) -> list[str]:
+def cautions(known: Experience, random: float, per_class: int) -> list[str]:
     """What stands against believing it."""
     points, tasks = known.studied.points, len(np.unique(known.studied.task_n))
     sources = len(np.unique(points.source_n))

@@ -1,7 +1,6 @@
 """A tiny study, run once for all tests that look at it, and again in parts for those that stop it."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
