@@ -174,8 +174,9 @@ def _estimate(value: Mapping[str, float | None]) -> str:
 
 
 def _test(told: Mapping[str, Any]) -> list[str]:
-    beta = " + ".join(f"{value:.3f} · {name}" for name, value in told["model"]["coefficients"].items())
-    lines = [f"Model: distilled = {beta}."]
+    intercept, *rest = told["model"]["coefficients"].items()
+    beta = "".join(f" {'-' if value < 0 else '+'} {abs(value):.3f} · {name}" for name, value in rest)
+    lines = [f"Model: distilled = {intercept[1]:.3f}{beta}."]
     if told["test"] is None:
         return [*lines, "", "All tasks are of one source: there is none to test it on."]
     lines += ["", "Each source predicted from the others:", ""]

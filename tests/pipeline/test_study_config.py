@@ -144,3 +144,10 @@ def test_the_recipes_that_ship_can_be_read(tmp_path: Path) -> None:
     assert eight.sets is not None and len(eight.sets) == 8
     with pytest.raises(UserError, match="pathmnist"):
         study_config.tasks_of(eight)
+
+
+def test_every_setting_says_what_it_means() -> None:
+    schema = StudyConfig.model_json_schema()
+    for name in ("TaskSettings", "MergedSettings"):
+        assert all(field.get("description") for field in schema["$defs"][name]["properties"].values()), name
+    assert all(field.get("description") for field in schema["properties"].values())

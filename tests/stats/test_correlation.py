@@ -100,3 +100,17 @@ def test_effective_clusters_count_equal_sources_and_discount_a_large_one() -> No
     assert correlation.effective_clusters([3, 3, 3, 3]) == 4
     assert correlation.effective_clusters([5]) == 1
     assert correlation.effective_clusters([4, 1, 1]) == pytest.approx(36 / 18)
+
+
+def test_a_resample_has_as_many_sources_and_of_each_as_many_tasks_as_there_are() -> None:
+    names = np.repeat(list("abc"), 4)
+    tasks = np.array([str(n) for n in range(12)])
+    points = np.arange(12.0)
+    found = correlation.clustered(
+        lambda x, _: float(len(x)), points, points, names, tasks, np.random.default_rng(0), 50
+    )
+    assert found == (12, 12, 12)
+    few = correlation.clustered(
+        lambda x, _: float(len(np.unique(x // 4))), points, points, names, tasks, np.random.default_rng(0), 200
+    )
+    assert (few.low, few.high) == (1, 3), "some resamples know one source alone, some all"
