@@ -150,8 +150,8 @@ def _head(told: Mapping[str, Any]) -> list[str]:
         f"{told['points']} points (task × method × size) of {told['tasks']} tasks from {told['sources']} sources, "
         f"which tell as much as {told['effective_sources']:.1f} equal ones. Power: with so many independent sources "
         f"{can} (80 % power, {level} two-sided, Fisher's z); were every task independent, none below "
-        f"{found['tasks']:.2f}. Intervals ({level}) are over sources and their tasks; with few sources they are "
-        f"rather too narrow.{wide}",
+        f"{found['tasks']:.2f}. Intervals ({level}) are over sources and their tasks; with four of them "
+        f"they cover the truth in about 70 to 85 of 100 studies, from six on in about 90.{wide}",
     ]
 
 

@@ -54,7 +54,8 @@ def clustered(
         tasks_n: the task of every point.
         generator: draws the resamples.
         resamples: how many.
-        level: coverage aimed at; with few sources the true one is lower.
+        level: coverage aimed at. Simulated (normal pairs, r .5 and .9, one task a source) 0.95 gives with 4 sources .84
+            and .68, with 6 .93 and .85, with 20 .93 and .93.
     """
     rows = []
     for source in np.unique(sources_n):
