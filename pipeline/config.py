@@ -198,8 +198,8 @@ def _mapping_without_twins(loader: yaml.SafeLoader, node: yaml.MappingNode) -> d
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_twins)
 
 
-def overlaid(raw: dict[str, Any], word: str) -> dict[str, Any]:
-    """`raw` with one "a.b.c=value" laid over it."""
+def overlaid(raw: dict[str, Any], word: str, model: type[BaseModel] = Config) -> dict[str, Any]:
+    """`raw`, of what `model` describes, with one "a.b.c=value" laid over it."""
     dotted, equals, text = word.partition("=")
     keys = dotted.split(".")
     if not equals or not all(keys):
@@ -207,7 +207,7 @@ def overlaid(raw: dict[str, Any], word: str) -> dict[str, Any]:
     value = yaml.safe_load(text) if text else None
     for key in reversed(keys[1:]):
         value = {key: value}
-    return merged(raw, anchored({keys[0]: value}, Config, Path.cwd()))
+    return merged(raw, anchored({keys[0]: value}, model, Path.cwd()))
 
 
 def merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,26 +243,27 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models(part)]
 
 
-def faults(error: ValidationError) -> list[str]:
-    """One line for each fault: where, what is wrong, what was given, and the nearest key where one is unknown."""
+def faults(error: ValidationError, model: type[BaseModel] = Config) -> list[str]:
+    """One line for each fault: where, what is wrong, what was given, and the nearest key of `model` for an unknown."""
     lines = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            known = _keys_at(fault["loc"][:-1])
+            known = _keys_at(fault["loc"][:-1], model)
             near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(known)}."
             lines.append(f"  unknown key {where!r}; {hint}")
         elif fault["type"] == "missing":
             lines.append(f"  {where} is required and was not given.")
+        elif not where:  # of the whole, which need not be repeated
+            lines.append(f"  {fault['msg'].removeprefix('Value error, ')}.")
         else:
             lines.append(f"  {where}: {fault['msg']}; given {fault['input']!r}.")
     return lines
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that settings know at `location`."""
-    model: type[BaseModel] = Config
+def _keys_at(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    """The keys that settings know at `location` below `model`."""
     skip = False
     for part in location:
         if skip:  # the name of a selection or a condensation
@@ -276,6 +277,6 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-def dump(config: Config) -> str:
+def dump(config: BaseModel) -> str:
     """The resolved whole as YAML, in the order of the story."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)

@@ -1,5 +1,8 @@
 """The story as data: which steps a recipe asks for, in order, and what each one needs."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from pipeline.config import Config, learned
 from pipeline.steps import Step
 from stages import (
@@ -44,8 +47,7 @@ def tell(config: Config) -> list[Step]:
     if any(condensed.method in TRAJECTORIES for condensed in config.condensations.values()):
         steps.append(Step("experts", experts.run, config.experts, {"tiles": "tiles"}))
     for name, condensed in config.condensations.items():
-        how = distillation.run if condensed.method in LEARNED else condensation.run
-        steps.append(Step(f"condensation/{name}", how, condensed, _condensed_from(condensed)))
+        steps.append(condense(f"condensation/{name}", condensed))
     steps += _benchmarks(config)
     shipped = [config.release.selection] if config.release is not None else []
     for name in [*config.selections, *learned(config)] if config.audited == "all" else shipped:
@@ -56,13 +58,19 @@ def tell(config: Config) -> list[Step]:
     return steps
 
 
-def _condensed_from(condensed: CondensationSettings) -> dict[str, str]:
+def condense(node: str, condensed: CondensationSettings, at: Mapping[str, str] = MappingProxyType({})) -> Step:
+    """The step of a condensation; `at` says which node gives a role, where it is not called like it."""
+    how = distillation.run if condensed.method in LEARNED else condensation.run
+    return Step(node, how, condensed, {role: at.get(role, role) for role in condensed_needs(condensed)})
+
+
+def condensed_needs(condensed: CondensationSettings) -> list[str]:
     """What a condensation needs: the judge to herd by, candidates to begin with, experts to follow."""
     needs = ["tiles"]
     needs += ["judge"] if condensed.method == "herding" else []
     needs += ["candidates"] if condensed.method in LEARNED and condensed.distillation.start == "candidates" else []
     needs += ["experts"] if condensed.method in TRAJECTORIES else []
-    return {node: node for node in needs}
+    return needs
 
 
 def _images_of(config: Config, name: str) -> dict[str, str]:

@@ -77,7 +77,9 @@ def theirs(folder: str, given: Task) -> tuple[Tensor, Tensor, Tensor]:
     import networks
     import reparam_module
 
-    module = networks.ConvNet(3, SHAPE.classes, SHAPE.width, SHAPE.depth, "relu", "instancenorm", "avgpooling", (32, 32))
+    module = networks.ConvNet(
+        3, SHAPE.classes, SHAPE.width, SHAPE.depth, "relu", "instancenorm", "avgpooling", (32, 32)
+    )
     network = reparam_module.ReparamModule(module.to(given.img.dtype))
     img = given.img.clone().requires_grad_()
     rate = torch.tensor(RATE, dtype=img.dtype, requires_grad=True)
@@ -170,7 +172,10 @@ def seconds(folder: str, rounds: int = 7) -> bool:
         for name, values in took.items():
             ratio = statistics.median(a / b for a, b in zip(took["theirs"][1:], values[1:], strict=True))
             milliseconds = 1e3 * statistics.median(values[1:])
-            print(f"{case}, {sizes[2]} steps, {name}: {milliseconds:.0f} ms, {ratio:.2f} times as fast as theirs", flush=True)
+            print(
+                f"{case}, {sizes[2]} steps, {name}: {milliseconds:.0f} ms, {ratio:.2f} times as fast as theirs",
+                flush=True,
+            )
             good = good and (name != "exact" or ratio >= WANTED_FASTER)
     return good
 
@@ -200,7 +205,9 @@ def memory(folder: str) -> bool:
     theta_mib = 4 * flat.flatten(student.draw(SHAPE, torch.Generator())).numel() / 2**20
     grown = mib["exact", 100] - mib["exact", 10] - 90 * theta_mib
     smaller = mib["unrolled", 30] / mib["exact", 30]
-    print(f"exact: 1/{smaller:.1f} of unrolled at 30 steps; grown by {grown:.0f} MiB but for θ ({theta_mib:.2f} a step)")
+    print(
+        f"exact: 1/{smaller:.1f} of unrolled at 30 steps; grown by {grown:.0f} MiB but for θ ({theta_mib:.2f} a step)"
+    )
     return smaller >= WANTED_SMALLER and grown < 0.2 * mib["exact", 10]
 
 
