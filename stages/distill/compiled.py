@@ -13,6 +13,8 @@ import torch
 Mode = Literal["plain", "exact", "fast"]
 """plain: as written. exact: compiled, float32, equal to plain but for the order of sums. fast: compiled, with
 convolutions and linear layers in bfloat16."""
+MOST_SHAPES = 256
+"""To compile for, in one process."""
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
@@ -38,4 +40,6 @@ def prepare(function: Callable[Given, Result], mode: Mode, device: str = "cpu") 
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    # PyTorch stops at 8 shapes, counted over all functions that share code, as all in bfloat16 do
+    torch._dynamo.config.recompile_limit = max(MOST_SHAPES, torch._dynamo.config.recompile_limit)
     return torch.compile(function, dynamic=False, fullgraph=True)

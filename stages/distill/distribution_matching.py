@@ -59,7 +59,7 @@ def matching(parameters: student.Parameters, wanted_d: Tensor, img_pchw: Tensor)
 def mean_features(ready: Embeddings, parameters: student.Parameters, img_bchw: Tensor) -> Tensor:
     """The mean feature of any number of images, d; a chunk at a time, the last one padded."""
     sums = []
-    for part_bchw in img_bchw.split(ready.chunk):
+    for part_bchw in torch.split(img_bchw, ready.chunk):
         n = len(part_bchw)
         x_bd = ready.features(parameters, F.pad(part_bchw, (0, 0, 0, 0, 0, 0, 0, ready.chunk - n)))
         sums.append(x_bd[:n].sum(0))

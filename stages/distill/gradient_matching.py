@@ -61,8 +61,12 @@ class Matched(NamedTuple):
 
 def gradients(mode: compiled.Mode, device: str = "cpu", chunk: int | None = None) -> Gradients:
     """The three functions, prepared; `chunk` is 16 on a CPU and 256 elsewhere unless it is told."""
-    ready = (compiled.prepare(function, mode, device) for function in (class_gradient, parameter_gradient))
-    return Gradients(*ready, compiled.prepare(matching, mode, device), chunk or CHUNK.get(device, 256))
+    return Gradients(
+        compiled.prepare(class_gradient, mode, device),
+        compiled.prepare(parameter_gradient, mode, device),
+        compiled.prepare(matching, mode, device),
+        chunk or CHUNK.get(device, 256),
+    )
 
 
 def distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
@@ -81,7 +85,8 @@ def distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
 
 def _of_rows(r_or: Tensor, s_or: Tensor) -> Tensor:
     norms_o = torch.linalg.vector_norm(r_or, dim=1) * torch.linalg.vector_norm(s_or, dim=1)
-    return (1 - (r_or * s_or).sum(1) / (norms_o + EPSILON)).sum()
+    cosine_o = (r_or * s_or).sum(1) / (norms_o + EPSILON)
+    return torch.sum(1 - cosine_o)
 
 
 def class_gradient(parameters: student.Parameters, img_bchw: Tensor, target_bk: Tensor) -> list[Tensor]:
@@ -91,12 +96,14 @@ def class_gradient(parameters: student.Parameters, img_bchw: Tensor, target_bk: 
         rest = iter(weights)
         return student.cross_entropy([next(rest) if p.ndim > 1 else p for p in parameters], img_bchw, target_bk)
 
-    return grad(loss)([p for p in parameters if p.ndim > 1])
+    found: list[Tensor] = grad(loss)([p for p in parameters if p.ndim > 1])
+    return found
 
 
 def parameter_gradient(parameters: student.Parameters, img_bchw: Tensor, target_bk: Tensor) -> list[Tensor]:
     """Gradient of the mean cross entropy with respect to all parameters."""
-    return grad(student.cross_entropy)(parameters, img_bchw, target_bk)
+    found: list[Tensor] = grad(student.cross_entropy)(parameters, img_bchw, target_bk)
+    return found
 
 
 def matching(
@@ -118,7 +125,7 @@ def in_chunks(gradient: Gradient, parameters: student.Parameters, batch: Batch, 
     """
     n = len(batch.img_bchw)
     total: list[Tensor] | None = None
-    for img_bchw, target_bk in zip(batch.img_bchw.split(chunk), batch.target_bk.split(chunk), strict=True):
+    for img_bchw, target_bk in zip(*(torch.split(x, chunk) for x in batch), strict=True):
         missing = chunk - len(img_bchw)
         if missing:
             img_bchw = F.pad(img_bchw, (0, 0, 0, 0, 0, 0, 0, missing))
@@ -192,7 +199,7 @@ def train_on(
     parameters = list(parameters)
     for _ in range(epochs):
         order_n = torch.randperm(len(images.img_bchw), generator=generator).to(images.img_bchw.device)
-        for rows in order_n.split(batch):
+        for rows in torch.split(order_n, batch):
             img_bchw, target_bk = images.img_bchw[rows], images.target_bk[rows]
             if strength is not None:
                 img_bchw = dsa.apply(img_bchw, dsa.draw(len(rows), generator, strength))

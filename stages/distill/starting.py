@@ -33,8 +33,8 @@ def from_images(given: Sequence[Tensor], per_class: int, factor: int = 1) -> Ten
     for place, img_pchw in enumerate(given):
         if len(img_pchw) < wanted:
             raise ValueError(
-                f"class {place} needs {wanted} images to start {per_class} of {factor}² cells, and has {len(img_pchw)}; "
-                "give more, or ask for fewer per class"
+                f"class {place} needs {wanted} images to start {per_class} of {factor}² cells, and has "
+                f"{len(img_pchw)}; give more, or ask for fewer per class"
             )
     return torch.stack([formation.pack(img_pchw[:wanted], factor) for img_pchw in given]).clone()
 

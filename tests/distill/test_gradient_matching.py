@@ -132,9 +132,8 @@ def test_equal_images_are_at_distance_0_under_any_augmentation_that_both_sides_s
 def test_classes_in_another_order_have_the_same_sum_and_images_the_same_gradient() -> None:
     real = [one_class(label, 3 + label, label) for label in range(3)]
     img, target = images(6, 9).view(3, 2, 3, 8, 8), starting.targets(3, 2).double()
-    found, turned = (
-        gm.step(PLAIN, parameters(), [real[c] for c in o], img[o], target[o]) for o in ([0, 1, 2], [2, 0, 1])
-    )
+    orders = ([0, 1, 2], [2, 0, 1])
+    found, turned = (gm.step(PLAIN, parameters(), [real[c] for c in o], img[o], target[o]) for o in orders)
     assert found.loss == pytest.approx(float(turned.loss))
     assert torch.allclose(found.img_kmchw[[2, 0, 1]], turned.img_kmchw)
 
