@@ -45,7 +45,9 @@ def rate(value: float = 0.05) -> Tensor:
 
 def test_the_loss_is_one_where_the_student_stands_still_and_zero_on_the_target_and_a_quarter_halfway() -> None:
     start_p, target_p = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 0.0, 3.0])
-    losses = [trajectory_matching.loss(end_p, start_p, target_p) for end_p in (start_p, target_p, (start_p + target_p) / 2)]
+    losses = [
+        trajectory_matching.loss(end_p, start_p, target_p) for end_p in (start_p, target_p, (start_p + target_p) / 2)
+    ]
     assert [float(value) for value in losses] == [1.0, 0.0, 0.25]
 
 

@@ -4,11 +4,11 @@
 
 DIR is a checkout of GeorgeCazenavette/mtt-distillation; its ConvNet and ReparamModule do the iteration in our words: S
 steps of gradient descent on synthetic images with their graph kept, then one backward pass to images and rate. 8
-classes, 32 px, 128 channels; start and target are those of a network trained on the images' real counterparts, as far
-apart as two epochs bring it. `same`: loss, image and rate gradients of both in float32 and in float64. `time`: one
-iteration of each, in turn, on one thread; medians and the median ratio. `memory`: the peak of a process of its own for
-every way and number of steps, less what it held before. Wanted: equal to 1e-5, compiled exact 1.3 times as fast, the adjoint in a quarter of the
-memory of full back-propagation at 30 steps, and no more at 100 steps than at 10 but for the θ's.
+classes, 32 px, 128 channels; the start is random, the target where two epochs of real images lead.
+`same`: loss, image and rate gradients in float32 and float64. `time`: one iteration of each in turn, on one thread;
+medians of seconds of the processor, and of the ratios. `memory`: the peak of a process of its own for every way and
+number of steps, less what it held before. Wanted: equal to 1e-5; compiled exact 1.3 times as fast; the adjoint in a
+quarter of the memory of full back-propagation at 30 steps, and no more at 100 steps than at 10 but for the θ's.
 """
 
 import argparse
@@ -77,7 +77,9 @@ def theirs(folder: str, given: Task) -> tuple[Tensor, Tensor, Tensor]:
     import networks
     import reparam_module
 
-    module = networks.ConvNet(3, SHAPE.classes, SHAPE.width, SHAPE.depth, "relu", "instancenorm", "avgpooling", (32, 32))
+    module = networks.ConvNet(
+        3, SHAPE.classes, SHAPE.width, SHAPE.depth, "relu", "instancenorm", "avgpooling", (32, 32)
+    )
     network = reparam_module.ReparamModule(module.to(given.img.dtype))
     img = given.img.clone().requires_grad_()
     rate = torch.tensor(RATE, dtype=img.dtype, requires_grad=True)
@@ -130,8 +132,8 @@ def differences(found: tuple[Tensor, ...], reference: tuple[Tensor, ...]) -> str
 def same(folder: str, seeds: int = 5) -> bool:
     """Print how far every way is from the public code, relative norms; whether exact is near enough at 10 steps.
 
-    In float64 both are the same function. In float32 any two ways differ by rounding, until in some step the argument of
-    some ReLU lies so near 0 that they take it to different sides: from there on the gradients themselves differ, by
+    In float64 both are the same function. In float32 any two ways differ by rounding, until in some step the argument
+    of some ReLU lies so near 0 that they take it to different sides: from there on the gradients themselves differ, by
     about 1e-3 of their norm, of the public code from itself in float64 too. So the median of several tasks counts.
     """
     found, apart = ways(folder), []
@@ -170,7 +172,10 @@ def seconds(folder: str, rounds: int = 7) -> bool:
         for name, values in took.items():
             ratio = statistics.median(a / b for a, b in zip(took["theirs"][1:], values[1:], strict=True))
             milliseconds = 1e3 * statistics.median(values[1:])
-            print(f"{case}, {sizes[2]} steps, {name}: {milliseconds:.0f} ms, {ratio:.2f} times as fast as theirs", flush=True)
+            print(
+                f"{case}, {sizes[2]} steps, {name}: {milliseconds:.0f} ms, {ratio:.2f} times as fast as theirs",
+                flush=True,
+            )
             good = good and (name != "exact" or ratio >= WANTED_FASTER)
     return good
 
@@ -200,7 +205,9 @@ def memory(folder: str) -> bool:
     theta_mib = 4 * flat.flatten(student.draw(SHAPE, torch.Generator())).numel() / 2**20
     grown = mib["exact", 100] - mib["exact", 10] - 90 * theta_mib
     smaller = mib["unrolled", 30] / mib["exact", 30]
-    print(f"exact: 1/{smaller:.1f} of unrolled at 30 steps; grown by {grown:.0f} MiB but for θ ({theta_mib:.2f} a step)")
+    print(
+        f"exact: 1/{smaller:.1f} of unrolled at 30 steps; grown by {grown:.0f} MiB but for θ ({theta_mib:.2f} a step)"
+    )
     return smaller >= WANTED_SMALLER and grown < 0.2 * mib["exact", 10]
 
 
