@@ -1,10 +1,10 @@
 """Expert trajectories: networks trained on real images, their parameters kept after every epoch.
 
-As in trajectory matching (Cazenavette et al. 2022, arXiv 2203.11932, section 3.1): SGD without momentum or weight decay,
-every image once an epoch in a new order, augmented (DSA; each image has its own operation here, where the public code
-draws one for a batch). The last batch of an epoch is used though it is smaller, as the public code does; it is filled up
-with blank images whose targets are 0, so that a compiler meets one size only. Blank images change nothing: every image
-is normalised on its own, and the targets of the others are scaled so that the mean is over them alone.
+As in trajectory matching (Cazenavette et al. 2022, arXiv 2203.11932, section 3.1): SGD without momentum or weight
+decay, every image once an epoch in a new order, augmented (DSA; each image has its own operation here, where the public
+code draws one for a batch). The last batch of an epoch is used though it is smaller, as the public code does; it is
+filled up with blank images whose targets are 0, so that a compiler meets one size only. Blank images change nothing:
+every image is normalised on its own, and the targets of the others are scaled so that the mean is over them alone.
 Shapes: p parameters, n images, b of a batch, c channels, h = w pixels, k classes.
 """
 
@@ -64,7 +64,7 @@ def epoch(
     """The expert after one more epoch, a new vector; arguments as of `train`."""
     theta_p = theta_p.clone()
     batch = min(batch, len(img_nchw))
-    for rows_b in torch.randperm(len(img_nchw), generator=generator).split(batch):
+    for rows_b in torch.split(torch.randperm(len(img_nchw), generator=generator), batch):
         rows_b = rows_b.to(img_nchw.device)
         img_bchw = img_nchw[rows_b]
         if strength is not None:

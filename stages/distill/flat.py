@@ -22,7 +22,8 @@ def unflatten(flat_p: Tensor, sizes: Sequence[Size]) -> list[Tensor]:
     Raises:
         RuntimeError: the vector is longer or shorter than the shapes together (from `torch.split`).
     """
-    return [part.view(size) for part, size in zip(flat_p.split([s.numel() for s in sizes]), sizes, strict=True)]
+    parts = torch.split(flat_p, [size.numel() for size in sizes])
+    return [part.view(size) for part, size in zip(parts, sizes, strict=True)]
 
 
 def sizes(shape: student.Shape) -> tuple[Size, ...]:

@@ -2,11 +2,13 @@
 
 With λ_i = dL/dθ_i, λ_S = 2 (θ_S − θ*) / |θ_0 − θ*|², the chain rule through θ_{i+1} = θ_i − η g(θ_i, x_i, y_i) reads
 λ_i = λ_{i+1} − η H_i λ_{i+1},  dL/dx_i = −η ∂⟨g_i, λ_{i+1}⟩/∂x_i,  dL/dy_i likewise,  dL/dη = −Σ_i ⟨g_i, λ_{i+1}⟩.
-So it is enough to keep the θ_i (1.3 MB a step for 32-px images and 128 channels) and to build the graph of one step at a
-time. Nothing is approximated: the adjoint equals full back-propagation up to the order of sums.
+So it is enough to keep the θ_i (1.3 MB a step for 32-px images and 128 channels) and to build the graph of one step at
+a time. Nothing is approximated: the adjoint equals full back-propagation up to the order of sums.
 
 TESLA (Cui et al. 2023, arXiv 2211.10586) takes every g_i as independent of the steps before it: λ_{i+1} = λ_S for all
-i, and no H_i λ. That is exact for one step only. Against the exact gradient of the images it measured MEASURED
+i, and no H_i λ. That is exact for one step only. Its gradient of the images is off by 0.42 of the exact one's norm
+(cosine 0.92) at 10 steps of rate 0.01 with 8 images of 32 px and 128 channels, by 1.4 (cosine 0.84) at 30; that of the
+rate by 1.3 and 2.7 of its own size (`tests/speed/trajectory.py same`).
 Signature and result of both are those of `trajectory_matching.unrolled`. Shapes as there.
 """
 
@@ -19,7 +21,7 @@ from stages.distill.trajectory_matching import Batch, Gradients, Matched, loss, 
 
 
 def adjoint(gradients: Gradients, start_p: Tensor, target_p: Tensor, batches: Sequence[Batch], rate: Tensor) -> Matched:
-    """The loss and its exact derivatives, one step's graph at a time; arguments as of `trajectory_matching.unrolled`."""
+    """The loss and its exact derivatives, one step's graph at a time; arguments as `trajectory_matching.unrolled`."""
     thetas, value, lambda_p = _walked(gradients, start_p, target_p, batches, rate)
     d_images, d_targets, d_rate = _empty(batches), _empty(batches), torch.zeros_like(rate)
     for i in reversed(range(len(batches))):
@@ -31,7 +33,7 @@ def adjoint(gradients: Gradients, start_p: Tensor, target_p: Tensor, batches: Se
 
 
 def tesla(gradients: Gradients, start_p: Tensor, target_p: Tensor, batches: Sequence[Batch], rate: Tensor) -> Matched:
-    """The loss and TESLA's approximate derivatives in two passes; arguments as of `trajectory_matching.unrolled`.
+    """The loss and TESLA's approximate derivatives in two passes; arguments as `trajectory_matching.unrolled`.
 
     The paper's equations 7 to 9, which write λ_S out as the sum of all g_i.
     """

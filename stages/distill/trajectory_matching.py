@@ -69,7 +69,7 @@ def gradients(shape: student.Shape, mode: compiled.Mode, device: str = "cpu") ->
 
     ⟨g, λ⟩ is computed as the derivative of the cross entropy along λ, forward, and only that is differentiated
     backward: one convolution in nine less than backward twice, and of the gradient itself nothing is kept. What is
-    compiled sees images with channels last, which convolutions take as they are (10 to 15 % of the time on a CPU).
+    compiled sees images with channels last, which convolutions take as they are (about 10 % of the time on a CPU).
 
     Args:
         shape: of the network.
@@ -145,7 +145,7 @@ def minibatches(images: int, batch: int, steps: int, generator: Generator) -> li
         raise ValueError(f"mini-batches need at least one image each, not {batch} of {images}: give more")
     rows: list[Tensor] = []
     while len(rows) < steps:
-        rows += torch.randperm(images, generator=generator).split(batch)
+        rows += torch.split(torch.randperm(images, generator=generator), batch)
     return rows[:steps]
 
 

@@ -4,11 +4,11 @@
 
 DIR is a checkout of GeorgeCazenavette/mtt-distillation; its ConvNet and ReparamModule do the iteration in our words: S
 steps of gradient descent on synthetic images with their graph kept, then one backward pass to images and rate. 8
-classes, 32 px, 128 channels; start and target are those of a network trained on the images' real counterparts, as far
-apart as two epochs bring it. `same`: loss, image and rate gradients of both in float32 and in float64. `time`: one
-iteration of each, in turn, on one thread; medians and the median ratio. `memory`: the peak of a process of its own for
-every way and number of steps, less what it held before. Wanted: equal to 1e-5, compiled exact 1.3 times as fast, the adjoint in a quarter of the
-memory of full back-propagation at 30 steps, and no more at 100 steps than at 10 but for the θ's.
+classes, 32 px, 128 channels; the start is random, the target where two epochs of real images lead.
+`same`: loss, image and rate gradients in float32 and float64. `time`: one iteration of each in turn, on one thread;
+medians of seconds of the processor, and of the ratios. `memory`: the peak of a process of its own for every way and
+number of steps, less what it held before. Wanted: equal to 1e-5; compiled exact 1.3 times as fast; the adjoint in a
+quarter of the memory of full back-propagation at 30 steps, and no more at 100 steps than at 10 but for the θ's.
 """
 
 import argparse
@@ -132,8 +132,8 @@ def differences(found: tuple[Tensor, ...], reference: tuple[Tensor, ...]) -> str
 def same(folder: str, seeds: int = 5) -> bool:
     """Print how far every way is from the public code, relative norms; whether exact is near enough at 10 steps.
 
-    In float64 both are the same function. In float32 any two ways differ by rounding, until in some step the argument of
-    some ReLU lies so near 0 that they take it to different sides: from there on the gradients themselves differ, by
+    In float64 both are the same function. In float32 any two ways differ by rounding, until in some step the argument
+    of some ReLU lies so near 0 that they take it to different sides: from there on the gradients themselves differ, by
     about 1e-3 of their norm, of the public code from itself in float64 too. So the median of several tasks counts.
     """
     found, apart = ways(folder), []
