@@ -139,7 +139,7 @@ def _head(told: Mapping[str, Any]) -> list[str]:
     found, level = told["detectable_r"], f"{100 * told['level']:g} %"
     can = (
         f"a correlation below {found['sources']:.2f} would not be found"
-        if found["sources"] < 1
+        if found["sources"] < 0.995
         else "no correlation, however strong, could be told from none"
     )
     first = told["correlation"][0]["accuracy_pearson"]

@@ -63,7 +63,7 @@ def note(frame: pd.DataFrame, level: float, seeds: int) -> str:
     """What the numbers are."""
     return (
         f"Balanced accuracy of {frame['network'].iloc[0]} on real test tiles, mean of {seeds} "
-        f"seeds [{100 * level:g} % interval over groups × seeds]."
+        f"{'seed' if seeds == 1 else 'seeds'} [{100 * level:g} % interval over groups × seeds]."
     )
 
 
