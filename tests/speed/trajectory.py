@@ -12,8 +12,8 @@ quarter of the memory of full back-propagation at 30 steps, and no more at 100 s
 """
 
 import argparse
+import ctypes
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,6 +35,7 @@ CASES = {"ipc 1, 8 images a step": (1, 8, 10), "ipc 10, mini-batches of 40": (10
 """Images per class, images of a step, steps."""
 WANTED_FASTER, WANTED_SMALLER, WANTED_NEAR = 1.3, 4.0, 1e-5
 MEMORY_STEPS = (10, 30, 100)
+MEMORY_WAYS = ("theirs", "unrolled", "plain", "exact", "tesla")
 
 
 class Task(NamedTuple):
@@ -184,19 +185,23 @@ def once(folder: str, name: str, steps: int) -> None:
     """One iteration of one way at ipc 1; print the peak of memory above what was held before, in MiB, as JSON."""
     given, way = task(1, 8, steps), ways(folder)[name]
     way(given._replace(rows=given.rows[:1]))  # what is loaded or compiled once is no part of it
-    status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-    before = int(status["VmRSS"].split()[0]) / 1024
+    ctypes.CDLL(None).malloc_trim(0)  # nor is memory that was freed and kept
+    before = held_mib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     way(given)
-    status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-    peak = int(status["VmHWM"].split()[0]) / 1024
-    print(json.dumps({"mib": peak - before, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"mib": held_mib("VmHWM") - before}))
+
+
+def held_mib(what: str) -> float:
+    """Memory of this process now (VmRSS) or at its peak (VmHWM); Linux only."""
+    lines = (line.partition(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(next(value for name, _, value in lines if name == what).split()[0]) / 1024
 
 
 def memory(folder: str) -> bool:
     """Print the memory of every way and number of steps; whether the adjoint keeps to what is wanted."""
     mib: dict[tuple[str, int], float] = {}
-    for name in ("theirs", "unrolled", "plain", "exact", "tesla"):
+    for name in MEMORY_WAYS:
         for steps in MEMORY_STEPS:
             words = [sys.executable, __file__, "--mtt", folder, "--once", name, str(steps)]
             told: dict[str, Any] = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
