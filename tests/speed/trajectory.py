@@ -131,29 +131,37 @@ def differences(found: tuple[Tensor, ...], reference: tuple[Tensor, ...]) -> str
     return f"loss {near[0]:.1e}, images {near[1]:.1e} (cosine {cosine:.6f}), rate {near[2]:.1e}"
 
 
-def same(folder: str, seeds: int = 5) -> bool:
-    """Print how far every way is from the public code, relative norms; whether exact is near enough at 10 steps.
+def same(folder: str, seeds: int = 3) -> bool:
+    """Print how far every way is from the public code, relative norms; whether they are as near as wanted at 10 steps.
 
-    In float64 both are the same function. In float32 any two ways differ by rounding, until in some step the argument
-    of some ReLU lies so near 0 that they take it to different sides: from there on the gradients themselves differ, by
-    about 1e-3 of their norm, of the public code from itself in float64 too. So the median of several tasks counts.
+    In float64 both are the same function, compiled too. In float32 any two ways differ by rounding, until in some step
+    the argument of some ReLU lies so near 0 that they take it to different sides: from there on the gradients
+    themselves differ, by 1e-4 to 1e-3 of their norm, of the public code from itself in float64 too. The compiler sums
+    in another order, so it meets that more often than what is as written, whose sums are those of the public code. So
+    what is judged is compiled in float64, and as written in float32 (the median of several tasks).
     """
-    found, apart = ways(folder), []
+    found, apart, doubly = ways(folder), [], []
     for steps in (10, 30):
         for seed in range(seeds):
             given = task(1, 8, steps, seed)
             truth, single = found["theirs"](doubled(given)), found["theirs"](given)
             print(f"{steps} steps, seed {seed}, loss {float(truth[0]):.4f}")
             print(f"  theirs, float32 from its float64: {differences(single, truth)}", flush=True)
-            for name in ("unrolled", "plain", "exact") if not seed and steps == 10 else ():
-                print(f"  {name}, float64: {differences(found[name](doubled(given)), truth)}", flush=True)
+            if steps == 10:
+                result = found["exact"](doubled(given))
+                print(f"  exact, float64: {differences(result, truth)}", flush=True)
+                doubly.append(worst(result, truth))
+                apart.append(worst(found["plain"](given), single))
             for name in ("plain", "exact", "fast", "tesla"):
-                result = found[name](given)
-                print(f"  {name}, float32: {differences(result, single)}", flush=True)
-                if name == "exact" and steps == 10:
-                    apart.append(max(float((a - b).norm() / b.norm()) for a, b in zip(result, single, strict=True)))
-    print(f"exact from theirs at 10 steps, the worst of loss, images and rate: {sorted(apart)}")
-    return statistics.median(apart) < WANTED_NEAR
+                print(f"  {name}, float32: {differences(found[name](given), single)}", flush=True)
+    print(
+        f"10 steps, worst of loss, images, rate: exact in float64 {max(doubly):.1e}, plain in float32 {sorted(apart)}"
+    )
+    return max(doubly) < WANTED_NEAR and statistics.median(apart) < WANTED_NEAR
+
+
+def worst(found: tuple[Tensor, ...], reference: tuple[Tensor, ...]) -> float:
+    return max(float((a - b).norm() / b.norm()) for a, b in zip(found, reference, strict=True))
 
 
 def doubled(given: Task) -> Task:
