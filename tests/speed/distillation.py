@@ -4,12 +4,13 @@
 
 DIR is a checkout of github.com/VICO-UoE/DatasetCondensation: its ConvNet, `match_loss`, `epoch` and `DiffAugment` are
 called, its steps over them are written here as its papers tell them. First the losses and image gradients of both are
-compared: in float64 wanted equal to 1e-10. In float32 the image gradient of gradient matching is ill conditioned (the
-public code itself is 1e-5 to 1e-4 away from its own float64), so plain and exact are wanted within 1e-5, or within ten
-times the public code's own rounding; siamese (its own draws, turned into our parameters) likewise, float32 against
-float32; `fast` within a cosine of 0.99. Then times: an outer step of gradient matching at 1 and 10 images a class, the
-inner loop apart, an iteration of distribution matching at 10. Rounds are interleaved; seconds are of the processor, the
-least of all rounds, so that a busy machine counts little.
+compared, against the public code in float64: ours in float64 is wanted equal to 1e-10. In float32 a ReLU within
+rounding of its kink may fall to either side, which moves a gradient by 1e-4 to 1e-2 of itself on both sides alike (the
+rows "theirs" say by how much here); there, and with siamese augmentation (its own draws, turned into our parameters;
+float32 against float32), losses are wanted within 1e-4 and gradients within a cosine of 0.9999, in mode `fast` of 0.99.
+Then times: an outer step of gradient matching at 1 and 10 images a class, the inner loop apart, an iteration of
+distribution matching at 10. Rounds are interleaved; seconds are of the processor, the least of all rounds, so that a
+busy machine counts little.
 """
 
 import argparse
@@ -167,7 +168,9 @@ def setting(public: Public, classes: int, per_class: int, real: int) -> Setting:
     target = starting.targets(classes, real)
     batches = [gm.Batch(images[label], target[label]) for label in range(classes)]
     noise = starting.noise(classes, per_class, 3, SIZE, stream)
-    return Setting(public.network(classes, parameters), parameters, batches, noise, target[:, :per_class].contiguous())
+    return Setting(
+        public.network(classes, parameters), parameters, batches, noise, starting.targets(classes, per_class)
+    )
 
 
 def gaps(
@@ -241,13 +244,13 @@ def compared(public: Public, case: Setting, kind: str, ready: dict[str, Any], ro
     alike = [public.parameters_of(seed) for seed in seeds]
     double = in_double(case)
     truth, single, siamese = theirs(double, nothing), theirs(case, nothing), theirs(case, list(seeds))
-    rounding = max(1e-5, 10 * gaps(truth, single)[1])
-    rows = [("float64 plain", gaps(truth, ours("plain", double)), 1e-10), ("theirs", gaps(truth, single), 1.0)]
-    rows += [(mode, gaps(truth, ours(mode, case)), rounding) for mode in MODES]
-    rows += [(f"siamese {mode}", gaps(siamese, ours(mode, case, alike)), rounding) for mode in MODES]
+    rows = [("float64 plain", gaps(truth, ours("plain", double))), ("theirs", gaps(truth, single))]
+    rows += [(mode, gaps(truth, ours(mode, case))) for mode in MODES]
+    rows += [(f"siamese {mode}", gaps(siamese, ours(mode, case, alike))) for mode in MODES]
     good = True
-    for name, (loss, image, cosine), bound in rows:
-        fine = cosine >= 0.99 if "fast" in name else image <= bound and loss <= 1e-5
+    for name, (loss, image, cosine) in rows:
+        fine = cosine >= 0.99 if "fast" in name else cosine >= 0.9999 and loss <= 1e-4
+        fine &= image <= 1e-10 or not name.startswith("float64")
         good &= fine
         print(
             f"{kind} ipc {per_class:2d}  {name:14s} loss {loss:.1e}  image gradient {image:.1e}  cosine {cosine:.5f}"
