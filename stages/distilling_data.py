@@ -108,8 +108,8 @@ def usable(mode: "Mode") -> "Mode":
     if mode == "fast" and not compute.fast_bf16():
         _say_once("this processor does not compute in bfloat16 by itself: distillation goes on in float32 (mode exact)")
         mode = "exact"
-    if mode != "plain" and not _has_compiler():
-        _say_once("no C++ compiler was found (g++ or clang): distillation goes on uncompiled, at half the speed")
+    if mode != "plain" and not compute.compiles():
+        _say_once("torch.compile does not work here (it needs g++ or clang): distillation goes on at half the speed")
         mode = "plain"
     return mode
 
@@ -117,17 +117,3 @@ def usable(mode: "Mode") -> "Mode":
 @functools.cache
 def _say_once(text: str) -> None:
     log.warning(text)
-
-
-@functools.cache
-def _has_compiler() -> bool:
-    """Whether torch finds what it compiles with: a C++ compiler, or on a GPU its own."""
-    if compute.device().type != "cpu":
-        return True
-    from torch._inductor import cpp_builder, exc
-
-    try:
-        cpp_builder.get_cpp_compiler()
-    except exc.InvalidCxxCompiler:
-        return False
-    return True
