@@ -95,9 +95,9 @@ def devices() -> Iterator[Line]:
 
 def compiler() -> Line:
     """What torch compiles with; only learned images ask for it."""
-    from stages import compute
+    from stages import compiling
 
-    good = compute.compiles()
+    good = compiling.compiles()
     advice = "" if good else "Images are learned at half the speed without a C++ compiler; Debian: apt-get install g++"
     return Line("torch.compile", "works" if good else "does not work", True if good else None, advice)
 

@@ -175,17 +175,3 @@ def fast_bf16() -> bool:
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())
-
-
-@functools.cache
-def compiles() -> bool:
-    """Whether `torch.compile` works in this process: on a CPU it needs a C++ compiler. Seconds, once a process."""
-    import torch
-
-    def more(x_n: torch.Tensor) -> torch.Tensor:
-        return x_n + 1
-
-    try:
-        return bool(torch.compile(more)(torch.ones(2, device=device()))[0] == 2)
-    except Exception:  # whatever is missing, from the compiler to a header, what is compiled runs uncompiled too
-        return False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages import compute, images
+from stages import compiling, compute, images
 from stages.contracts import UserError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def usable(mode: "Mode") -> "Mode":
     if mode == "fast" and not compute.fast_bf16():
         _say_once("this processor does not compute in bfloat16 by itself: distillation goes on in float32 (mode exact)")
         mode = "exact"
-    if mode != "plain" and not compute.compiles():
+    if mode != "plain" and not compiling.compiles():
         _say_once("torch.compile does not work here (it needs g++ or clang): distillation goes on at half the speed")
         mode = "plain"
     return mode
