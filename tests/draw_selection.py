@@ -54,7 +54,7 @@ def main() -> None:
     named = [word.partition("=")[::2] for word in given.tables]
     frame = pd.concat([pd.read_csv(path).assign(set=name) for name, path in named], ignore_index=True)
     draw(frame, given.out.with_suffix(".png"))
-    frame.round(4).to_csv(given.out.with_suffix(".csv"), index=False)
+    frame.round(6).to_csv(given.out.with_suffix(".csv"), index=False)
 
 
 if __name__ == "__main__":
