@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli_looking import looking
+from pipeline.cli_study import studying
 from pipeline.cli_words import (
     ROOT,
     NameOption,
@@ -29,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(looking)
+app.add_typer(studying)
 
 
 @app.callback()

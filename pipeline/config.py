@@ -13,10 +13,12 @@ from stages.audit_images import AuditImagesSettings
 from stages.autoencoder import AutoencoderSettings
 from stages.benchmark import BenchmarkSettings
 from stages.candidates import CandidatesSettings
-from stages.condensation import CondensationSettings
+from stages.condensation_settings import CondensationSettings
 from stages.contracts import UserError
 from stages.denoiser import DenoiserSettings
+from stages.distillation_settings import LEARNED
 from stages.embedding import EmbeddingSettings
+from stages.experts import ExpertsSettings
 from stages.judge import JudgeSettings
 from stages.pins import PinsSettings
 from stages.release import ReleaseSettings
@@ -46,16 +48,21 @@ class Config(Settings):
     """Choices among the candidates, by name."""
     pins: PinsSettings = PinsSettings()
     """Candidates left out and kept by hand, for every selection that does not name files of its own."""
+    experts: ExpertsSettings = ExpertsSettings()
+    """Networks whose training the condensations mtt and tesla follow; trained if there is one of these."""
     condensations: dict[Name, CondensationSettings] = Field(default_factory=dict)
-    """Small sets made from real tiles, by name; contestants of the benchmark, never released."""
+    """Small sets by name, contestants of the benchmark: real tiles (random, herding), which are never released, or
+    images that are learned (dc, dsa, dm, mtt, tesla), which may be."""
     benchmark: BenchmarkSettings = BenchmarkSettings()
     """What is trained on every contestant, and how it is measured."""
     audit_images: AuditImagesSettings = AuditImagesSettings()
     """The privacy tests that need images alone."""
     audited: Literal["all", "released"] = "all"
-    """Which selections are attacked: all, or the one that ships alone (with many tiles an audit takes minutes)."""
+    """Which selections, and which condensations that are learned, are attacked: all, or the one that ships alone (with
+    many tiles an audit takes minutes)."""
     release: ReleaseSettings | None = None
-    """Which selection ships, under which licence; without this section the story ends before the release."""
+    """Which selection (or learned condensation) ships, under which licence; without this section the story ends before
+    the release."""
 
 
 def load(
@@ -91,15 +98,36 @@ def check_names(config: Config) -> None:
     both |= {"all_real", "all_synthetic"} & (set(config.selections) | set(config.condensations))
     if both:
         raise UserError(f"{sorted(both)} names two contestants of the benchmark; give one of them another name.")
-    if config.release and config.release.selection not in config.selections:
+    if config.release:
+        _check_release(config, config.release)
+
+
+def _check_release(config: Config, release: ReleaseSettings) -> None:
+    """What ships is there, is no set of real tiles, and has the soft labels that are to ship with it."""
+    name = release.selection
+    if name in config.condensations and name not in learned(config):
         raise UserError(
-            f"release.selection is {config.release.selection!r}, but the selections are {sorted(config.selections)}."
+            f"release.selection is {name!r}, a condensation of real tiles (method "
+            f"{config.condensations[name].method}). Real tiles never ship: name a selection, or a condensation whose "
+            f"method is one of {', '.join(LEARNED)}."
         )
-    if config.release and config.release.soft_labels and not config.selections[config.release.selection].soft_labels:
+    if name not in config.selections and name not in config.condensations:
+        known = sorted([*config.selections, *learned(config)])
+        raise UserError(f"release.selection is {name!r}, but what can ship is {known}.")
+    if name in config.selections:
+        where, soft = f"selections.{name}", config.selections[name].soft_labels
+    else:
+        where, soft = f"condensations.{name}.distillation", config.condensations[name].distillation.soft_labels
+    if release.soft_labels and not soft:
         raise UserError(
-            f"release.soft_labels is set, but selections.{config.release.selection}.soft_labels is not: the selection "
-            "has none to ship. Set both, or neither."
+            f"release.soft_labels is set, but {where}.soft_labels is not: {name} has none to ship. "
+            "Set both, or neither."
         )
+
+
+def learned(config: Config) -> list[str]:
+    """The condensations whose images are learned: audited, and free to ship if the audit allows."""
+    return [name for name, condensed in config.condensations.items() if condensed.method in LEARNED]
 
 
 def own_selections(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,8 +198,8 @@ def _mapping_without_twins(loader: yaml.SafeLoader, node: yaml.MappingNode) -> d
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_twins)
 
 
-def overlaid(raw: dict[str, Any], word: str) -> dict[str, Any]:
-    """`raw` with one "a.b.c=value" laid over it."""
+def overlaid(raw: dict[str, Any], word: str, model: type[BaseModel] = Config) -> dict[str, Any]:
+    """`raw`, of what `model` describes, with one "a.b.c=value" laid over it."""
     dotted, equals, text = word.partition("=")
     keys = dotted.split(".")
     if not equals or not all(keys):
@@ -179,7 +207,7 @@ def overlaid(raw: dict[str, Any], word: str) -> dict[str, Any]:
     value = yaml.safe_load(text) if text else None
     for key in reversed(keys[1:]):
         value = {key: value}
-    return merged(raw, anchored({keys[0]: value}, Config, Path.cwd()))
+    return merged(raw, anchored({keys[0]: value}, model, Path.cwd()))
 
 
 def merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,26 +243,27 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models(part)]
 
 
-def faults(error: ValidationError) -> list[str]:
-    """One line for each fault: where, what is wrong, what was given, and the nearest key where one is unknown."""
+def faults(error: ValidationError, model: type[BaseModel] = Config) -> list[str]:
+    """One line for each fault: where, what is wrong, what was given, and the nearest key of `model` for an unknown."""
     lines = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            known = _keys_at(fault["loc"][:-1])
+            known = _keys_at(fault["loc"][:-1], model)
             near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(known)}."
             lines.append(f"  unknown key {where!r}; {hint}")
         elif fault["type"] == "missing":
             lines.append(f"  {where} is required and was not given.")
+        elif not where:  # of the whole, which need not be repeated
+            lines.append(f"  {fault['msg'].removeprefix('Value error, ')}.")
         else:
             lines.append(f"  {where}: {fault['msg']}; given {fault['input']!r}.")
     return lines
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that settings know at `location`."""
-    model: type[BaseModel] = Config
+def _keys_at(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    """The keys that settings know at `location` below `model`."""
     skip = False
     for part in location:
         if skip:  # the name of a selection or a condensation
@@ -248,6 +277,6 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-def dump(config: Config) -> str:
+def dump(config: BaseModel) -> str:
     """The resolved whole as YAML, in the order of the story."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)

@@ -47,6 +47,7 @@ def examine(root: Path) -> Iterator[Line]:
     yield from packages()
     yield own_package()
     yield from devices()
+    yield compiler()
     yield memory()
     yield disk(root)
     yield key(root)
@@ -90,6 +91,15 @@ def devices() -> Iterator[Line]:
     threads = torch.get_num_threads()
     advice = f"OMP_NUM_THREADS limits torch to {threads} of {cores} cores." if threads < cores // 2 else ""
     yield Line("threads", f"{threads} of {cores} cores", None if advice else True, advice)
+
+
+def compiler() -> Line:
+    """What torch compiles with; only learned images ask for it."""
+    from stages import compiling
+
+    good = compiling.compiles()
+    advice = "" if good else "Images are learned at half the speed without a C++ compiler; Debian: apt-get install g++"
+    return Line("torch.compile", "works" if good else "does not work", True if good else None, advice)
 
 
 def memory() -> Line:

@@ -135,8 +135,8 @@ def _tallies(
     from stages import images
 
     found = []
-    node = f"selection/{about.shipped}"
-    if node in results:
+    node = next((n for n in (f"selection/{about.shipped}", f"condensation/{about.shipped}") if n in results), None)
+    if node is not None:
         table, classes = images.read_table(results[node] / "images")
         size = f" · {tiles.size_px} × {tiles.size_px} px" if tiles else ""
         found.append(Tally(f"{len(table):,}", f"synthetic tiles in {about.shipped}", f"{len(classes)} classes{size}"))
@@ -192,6 +192,7 @@ def _sets(results: Mapping[str, Path]) -> list[tuple[str, str, list[int], int]]:
             of_node = facts(results, node)
             method, real = str(of_node.get("method", "")), of_node.get("pixels") == "real"
             kind = f"{'real' if real else 'synthetic'}{', chosen: ' if method else ''}{method}"
+            kind = f"learned: {method}" if of_node.get("pixels") == "learned" else kind
             found.append((name or stage, kind, counts, sum(counts)))
     return found
 

@@ -33,6 +33,7 @@ _KINDS = {
     "tiles": ("real tile", "validation tiles, evenly spread over groups", False),
     "candidates": ("synthetic tile", "the first sampled, not picked", False),
     "selection": ("selected synthetic tile", "the first by rank", True),
+    "condensation": ("learned image", "the first", False),
 }
 """By stage: what its tiles are, which of them are shown, and whether the others can be seen as well."""
 
@@ -109,8 +110,10 @@ class Curve(NamedTuple):
 
 
 def look(results: Results, shipped: str | None) -> list[Class]:
-    """Per class: real tiles of `val`, candidates, and the selection that ships, as far as they are there."""
+    """Per class: real tiles of `val`, candidates, the selection that ships, and learned sets, as far as there."""
     sources = {"tiles": "Real", "candidates": "Synthetic candidates", f"selection/{shipped}": f"Selected: {shipped}"}
+    learned = [node for node in results if facts(results, node).get("pixels") == "learned"]
+    sources |= {node: f"Learned: {node.partition('/')[2]}" for node in learned}
     there = [node for node in sources if node in results]
     if not there:
         return []

@@ -112,7 +112,7 @@ def _run(settings: AuditImagesSettings, inputs: Inputs, out: Path, seed: int) ->
     store.write_json(out / "audit.json", _audit(settings, found, reference, verdict, material))
     _write_distances(out / "distances.parquet", material, reference, near)
     page = _pairs(settings.pairs, material.released, pixels_rhwc, reference, near["released"])
-    side_px, mpp = pixels_rhwc.shape[1], scale_bar.known_mpp(inputs["tiles"])
+    side_px, mpp = pixels_rhwc.shape[1], scale_bar.known_mpp(inputs["tiles"], pixels_rhwc.shape[1])
     store.write_bytes(out / "pairs.png", images.png(scale_bar.under(page, mpp, side_px, TILE_PX / side_px), level=6))
     facts = {"verdict": verdict.word, "released": len(material.released.table), "private": PRIVATE}
     store.write_json(out / "facts.json", facts)
@@ -131,13 +131,14 @@ def _read(inputs: Inputs, seed: int) -> Material:
     material = Material(released, others, **real)
     if not len(material.train.table):
         raise UserError("The tiles hold no train role: there is nothing that could have been copied.")
-    sizes = {s.pixels_nhwc.shape[1:] for s in material if len(s.table)}
-    if len(sizes) > 1:
-        raise UserError(
-            f"Released and real tiles must have the same size; found {sorted(sizes)}. "
-            "Run the audit on the tiles that the candidates were made from."
-        )
-    return material
+    return Material(*(_sized(part, released.pixels_nhwc.shape[1]) for part in material))
+
+
+def _sized(part: ImageSet, size_px: int) -> ImageSet:
+    """Tiles at the size of those that are audited: what is learned may be smaller than what it was learned from."""
+    from stages.classify import protocol
+
+    return part._replace(pixels_nhwc=protocol.resize(part.pixels_nhwc, size_px)) if len(part.table) else part
 
 
 def _as_many(tiles: ImageSet, count: int, rng: np.random.Generator) -> ImageSet:

@@ -150,7 +150,9 @@ Done = Mapping[str, _Trained]
 
 
 def run(settings: BenchmarkSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
-    """Train on the images of `contestant`, choose on val of `tiles`, predict its test once; ask `judge` for agreement.
+    """Train on the images of `contestant`, choose on val of `tiles`, predict its test once.
+
+    The `judge`, where there is one among the inputs, is asked for its agreement.
 
     Writes `predictions.parquet`, `metrics.json`, `curves.parquet` and `facts.json`.
 
@@ -177,7 +179,8 @@ def run(settings: BenchmarkSettings, inputs: Inputs, out: Path, seed: int, engin
     predictions = _predict_all(chosen, done, val, test, engine)
     for role, tiles in (("val", val), ("test", test)):
         predictions.append(_Predictions("colour", role, tiles, fitted.probabilities(tiles.pixels_nhwc)[None]))
-    judges = agreement.networks_in(inputs["judge"]) if all_real else []
+    judge = inputs.get("judge")
+    judges = agreement.networks_in(judge) if all_real and judge is not None else []
     for name in judges:
         for role, tiles in (("val", val), ("test", test)):
             p_nk = agreement.predict(inputs["judge"] / name, tiles)
@@ -191,8 +194,10 @@ def run(settings: BenchmarkSettings, inputs: Inputs, out: Path, seed: int, engin
         "networks": [{"name": name, "title": title} for name, title in rows],
         "trainings": {one.entrant.name: one.facts for one in chosen},
         "colour": {"penalty": fitted.penalty},
-        "agreement": agreement.measure(
-            inputs["judge"], contestant, test, settings.agreement_images, seed, settings.resamples, settings.level
+        "agreement": None
+        if judge is None
+        else agreement.measure(
+            judge, contestant, test, settings.agreement_images, seed, settings.resamples, settings.level
         ),
     }
     store.write_json(out / "facts.json", facts)

@@ -1,33 +1,21 @@
 """Condensation: a small set of the same format as a selection, taken from the real train tiles.
 
-What it gives are real tiles: comparisons for the benchmark, not for release.
+What it gives are real tiles: comparisons for the benchmark, not for release. Images that are learned from real tiles
+are made by `stages.distillation`.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from stages import compute, images, models, store, streams, tables
+from stages.condensation_settings import CondensationSettings
 from stages.contracts import Engine, Inputs, UserError
-from stages.settings import Settings
 
 if TYPE_CHECKING:
     import torch
-
-
-class CondensationSettings(Settings):
-    """How train tiles are condensed."""
-
-    method: Literal["random", "herding"] = "random"
-    """random: a draw. herding: tiles whose mean follows the class mean in the judge's features (Welling 2009)."""
-    per_class: int = Field(50, ge=1)
-    """Images of each class."""
-    one_per_group: bool = True
-    """Take at most one tile of a group (copies of one original are near-duplicates) until the groups run out, then a
-    second of each, and so on. Otherwise every tile counts alike."""
 
 
 def run(settings: CondensationSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:

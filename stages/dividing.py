@@ -8,6 +8,7 @@ outcome, so a test on sites that training has seen flatters. Howard et al., *The
 histology signatures on deep learning model accuracy and bias*, Nature Communications 12 (2021), 4423.
 """
 
+import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from stages.tables import ROLES
 
 log = logging.getLogger(__name__)
 Missing = Literal["draw_from_train", "refuse"]
+OTHER_CLASS = "of a class that is not taken"
+"""A reason that only the counts tell: nothing is wrong with these tiles."""
 
 
 class Fractions(Settings):
@@ -57,6 +60,29 @@ def set_aside_copies(table: pd.DataFrame, column: str, reason: str) -> None:
     good = table[table["reason"].isna()]
     values = good.groupby("tile_id")[column].nunique()
     set_aside(table, table["tile_id"].isin(values.index[values > 1]), reason)
+
+
+def only_classes(table: pd.DataFrame, classes: Sequence[str] | None) -> None:
+    """Set aside the tiles of other classes; those without a class are left to whoever asks for one.
+
+    Args:
+        table: the tiles.
+        classes: the classes that are taken; None: all.
+
+    Raises:
+        UserError: the source has no such class; the nearest is suggested.
+    """
+    if classes is None:
+        return
+    known = sorted(str(label) for label in table["label"].dropna().unique())
+    for name in classes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise UserError(
+                f"tiles.classes names {name!r}, but the source has no such class. {hint}It has: {', '.join(known)}."
+            )
+    set_aside(table, table["label"].notna() & ~table["label"].isin(classes), OTHER_CLASS)
 
 
 def check_sites(table: pd.DataFrame, column: str | None) -> None:

@@ -86,7 +86,7 @@ def run(settings: ReleaseSettings, inputs: Inputs, out: Path, seed: int, engine:
     _refuse_real(shipped, real_ids)
     folder = out / "dataset"
     _write_images(shipped, folder)
-    mpp = scale_bar.known_mpp(inputs["tiles"])
+    mpp = _mpp(inputs, shipped.images)
     sheet = contact_sheet(shipped.images, settings.sheet_per_class, settings.sheet_columns, mpp)
     store.write_bytes(folder / release_check.SHEET, images.png(sheet, level=9))
     evidence = {key: plain(value) for key, value in audit.items() if key in AUDIT_KEYS}
@@ -95,7 +95,7 @@ def run(settings: ReleaseSettings, inputs: Inputs, out: Path, seed: int, engine:
     if measured:
         store.write_json(folder / release_check.BENCHMARK, measured)
     settings, changes = _numbered(settings, inputs, shipped)
-    provenance = _provenance(settings, inputs, seed)
+    provenance = _provenance(settings, inputs, shipped, seed)
     if changes is not None:
         provenance["changes"] = changes
     store.write_json(folder / release_check.PROVENANCE, provenance)
@@ -157,7 +157,7 @@ def _shipped(settings: ReleaseSettings, inputs: Inputs) -> Shipped:
     index = candidates["index"].iloc[rows_m].to_numpy()
     table = pd.DataFrame({"file_name": names, "label": chosen.labels_n, "tile_id": ids}).join(told).assign(index=index)
     assert tuple(table.columns) == release_check.COLUMNS
-    mpp = scale_bar.known_mpp(inputs["tiles"])
+    mpp = _mpp(inputs, chosen)
     table = table if mpp is None else table.assign(mpp=mpp)
     return Shipped(chosen, folders, table.join(_soft_labels(settings, chosen)) if settings.soft_labels else table)
 
@@ -167,8 +167,8 @@ def _soft_labels(settings: ReleaseSettings, chosen: ImageSet) -> pd.DataFrame:
     names = [f"p{number}" for number in range(len(chosen.classes))]
     if not set(names) <= set(chosen.table):
         raise UserError(
-            f"release.soft_labels asks for soft labels, but the selection {settings.selection!r} carries none: set "
-            f"selections.{settings.selection}.soft_labels, or release.soft_labels to false."
+            f"release.soft_labels asks for soft labels, but {settings.selection!r} carries none: set its own "
+            "soft_labels, or release.soft_labels to false."
         )
     return chosen.table[names]
 
@@ -234,6 +234,11 @@ def _benchmark(inputs: Inputs) -> dict[str, Any]:
     return found
 
 
+def _mpp(inputs: Inputs, shipped: ImageSet) -> float | None:
+    """Micrometres per pixel of what ships, where that of the tiles is known."""
+    return scale_bar.known_mpp(inputs["tiles"], int(shipped.pixels_nhwc.shape[1]))
+
+
 def _facts(inputs: Inputs, key: str) -> dict[str, Any]:
     path = inputs[key] / "facts.json" if key in inputs else None
     return dict(store.read_json(path)) if path is not None and path.exists() else {}
@@ -250,7 +255,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _provenance(settings: ReleaseSettings, inputs: Inputs, seed: int) -> dict[str, Any]:
+def _provenance(settings: ReleaseSettings, inputs: Inputs, shipped: Shipped, seed: int) -> dict[str, Any]:
     """What the data set stands on: digests, seeds, versions and settings; no path, name, host or date."""
     steps: dict[str, Any] = {}
     for key, folder in sorted(inputs.items()):
@@ -263,7 +268,7 @@ def _provenance(settings: ReleaseSettings, inputs: Inputs, seed: int) -> dict[st
         if key in TOLD:
             steps[key] |= {"told_settings": plain(causes.get("settings")), "facts": plain(_facts(inputs, key))}
     told = {"name": settings.name, "version": settings.version, "selection": settings.selection, "seed": seed}
-    told |= {"soft_labels": settings.soft_labels, "mpp": scale_bar.known_mpp(inputs["tiles"])}
+    told |= {"soft_labels": settings.soft_labels, "mpp": _mpp(inputs, shipped.images)}
     versions = {name: _version(name) for name in ("histodistill", *LIBRARIES)}
     return {"release": told, "steps": steps, "versions": versions | {"python": sys.version.split()[0]}}
 
@@ -315,6 +320,7 @@ def _write_texts(
         size_px=int(shipped.images.pixels_nhwc.shape[1]),
         candidates=len(images.read_table(inputs["candidates"] / "images")[0]),
         facts={key: plain(_facts(inputs, key)) for key in ("tiles", *TOLD)},
+        mpp=_mpp(inputs, shipped.images),
         audit=audit,
         measured=measured,
         changes=changes,

@@ -30,6 +30,7 @@ def card(
     audit: Mapping[str, Any],
     measured: Mapping[str, Any],
     changes: Mapping[str, Any] | None = None,
+    mpp: float | None = None,
 ) -> tuple[str, str]:
     """The card (Markdown under a YAML head) and the text of the licence.
 
@@ -42,6 +43,7 @@ def card(
         audit: as released.
         measured: contestant -> metrics and images; empty: not benchmarked.
         changes: since the release before, of `release_changes`; None where there is none.
+        mpp: micrometres per pixel of what ships; None where it is not known.
     """
     import jinja2
 
@@ -55,12 +57,13 @@ def card(
         classes=classes,
         n=n,
         size_px=size_px,
-        scale=scale_bar.told(facts["tiles"].get("mpp")),
+        scale=scale_bar.told(mpp),
         candidates=candidates,
         real=_sums(facts["tiles"], "train"),
         slides=facts["tiles"].get("slides"),
         test=_sums(facts["tiles"], "test"),
         method=facts["selection"].get("method"),
+        learned=_learned(facts["selection"]),
         pins=facts["selection"].get("pins"),
         encoder=_encoder(facts["embedding"]),
         denoiser=facts["denoiser"].get("network"),
@@ -190,6 +193,20 @@ def _autoencoder(facts: Mapping[str, Any]) -> str:
     parts += [f"and on {more} more of their groups that have no class"] if more else []
     parts += [f"{key} {facts[key]}" for key in ("origin", "licence", "digest") if facts.get(key)]
     return "; ".join(part for part in parts if part) or "see provenance.json"
+
+
+START = {
+    "noise": "They began as noise.",
+    "candidates": "They began as random synthetic tiles of a generative model that was trained on the same real tiles.",
+    "real": "They began as random real tiles, of which traces may have stayed; the audit below looked for them.",
+}
+
+
+def _learned(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How the images were learned, where they were."""
+    if facts.get("pixels") != "learned":
+        return None
+    return {"title": facts["title"], "start": START[facts["start"]], "steps": facts["kept_after"]}
 
 
 def _test(test: Mapping[str, Any]) -> dict[str, str]:

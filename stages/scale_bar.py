@@ -24,11 +24,18 @@ PART = 0.25
 """Share of a tile's side that a bar would cover if every length were round."""
 
 
-def known_mpp(folder: Path) -> float | None:
-    """`mpp` as the `facts.json` of a stage's result tells it; None where there is none."""
+def known_mpp(folder: Path, side_px: int | None = None) -> float | None:
+    """`mpp` as the `facts.json` of a stage's result tells it; None where there is none.
+
+    Args:
+        folder: the result.
+        side_px: side of what is shown, where it may be smaller than its tiles (`size_px`): its pixels are then larger.
+    """
     path = folder / "facts.json"
-    value = store.read_json(path).get("mpp") if path.is_file() else None
-    return None if value is None else float(value)
+    facts = store.read_json(path) if path.is_file() else {}
+    if facts.get("mpp") is None:
+        return None
+    return float(facts["mpp"]) * (1 if side_px is None else facts.get("size_px", side_px) / side_px)
 
 
 def told(mpp: float | None) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from stages import images, progress, slide_tiling, small_classes, store, tile_order
 from stages.contracts import Engine
+from stages.dividing import OTHER_CLASS
 from stages.hashing import keyed
 from stages.slide_previews import preview
 from stages.slide_settings import SlidesSettings
@@ -19,7 +20,7 @@ from stages.slide_survey import DARK, LITTLE, PEN
 from stages.slide_tiling import BLURRED, DAMAGED_SLIDE, Surveyed
 
 NO_CLASS, OVER_CAP = "no class", "over the cap"
-EXPECTED = (PEN, LITTLE, DARK, BLURRED, NO_CLASS, OVER_CAP, DAMAGED_SLIDE, small_classes.REASON)
+EXPECTED = (PEN, LITTLE, DARK, BLURRED, NO_CLASS, OVER_CAP, DAMAGED_SLIDE, small_classes.REASON, OTHER_CLASS)
 """Reasons so common that `coordinates.parquet` and the previews tell them, and not the list of what was set aside."""
 UNLABELLED = "unlabelled"
 """The image set, and its only class."""

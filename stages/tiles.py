@@ -61,6 +61,8 @@ class TilesSettings(Settings):
     table: InputPath | None = None
     """CSV with a row per image or slide of a folder: file (relative to the source), label, and, if known, group and
     role. Of slides also with a row per patient (no column file), and with a column mpp."""
+    classes: tuple[str, ...] | None = Field(None, min_length=2)
+    """The classes that are taken, two or more; tiles of others are left out, and counted. None: all."""
     roles: InputPath | None = None
     """CSV with the columns group, role and, to be checked, label: who plays which part. None: see `role_column`."""
     leave_out: tuple[str, ...] = ("public",)
@@ -146,7 +148,8 @@ def run(settings: TilesSettings, inputs: Inputs, out: Path, seed: int, engine: E
     _report_set_aside(named)
     good = table[table["reason"].isna()]
     kept = tile_order.ordered(tile_order.capped(good, settings.max_per_group, settings.max_groups))
-    classes = tile_order.checked_classes(table[~table["label"].isin(few)], kept)
+    taken = table[~table["label"].isin(few) & (table["reason"] != dividing.OTHER_CLASS)]
+    classes = tile_order.checked_classes(taken, kept)
     images.write_encoded(out / "images", tile_order.shards(kept, classes))
     origin = {"left_out": found.left_out, "roles": "given" if found.given else "drawn", "drawn_from_train": list(drawn)}
     facts = tile_order.facts(table, kept, classes) | origin | _seen(settings, kept) | dict(found.facts)
@@ -200,6 +203,7 @@ def gathered(settings: TilesSettings, out: Path, engine: Engine) -> Gathered:
     table = source.table.assign(reason=None, row=np.arange(len(source.table)))
     set_aside(table, table["label"].isna(), "no label")
     set_aside(table, table["group"].isna(), "no group")
+    dividing.only_classes(table, settings.classes)
     dividing.check_sites(table, settings.site_column)
     given, left_out = dividing.given_roles(table, settings.roles, settings.leave_out)
     table = table[~table["role"].isin(settings.leave_out)].copy()
@@ -225,6 +229,7 @@ def _gathered_slides(settings: TilesSettings, path: Path, work: Path, engine: En
     given, left_out = dividing.given_roles(slides, settings.roles, settings.leave_out)
     slides = slides[~slides["role"].isin(settings.leave_out)].reset_index(drop=True)
     found = slide_tiling.surveyed(slides, settings.slides, work, engine)
+    dividing.only_classes(found.tiles, settings.classes)
     pieces = slide_tiling.pieces(found, settings.slides, wanted(settings), settings.chunk_tiles)
     if not pieces:
         raise UserError(
@@ -267,7 +272,7 @@ def check_sizes(settings: TilesSettings, table: pd.DataFrame) -> None:
 
 def _named_aside(found: Gathered, table: pd.DataFrame) -> pd.DataFrame:
     """What was set aside, by name: columns tile and reason. Of whole slides, what is common is left to the previews."""
-    aside = table.loc[table["reason"].notna(), ["name", "reason"]]
+    aside = table.loc[table["reason"].notna() & (table["reason"] != dividing.OTHER_CLASS), ["name", "reason"]]
     if found.slides is not None:
         slides = found.slides.slides
         aside = aside[~aside["reason"].isin(slide_results.EXPECTED)]

@@ -46,7 +46,17 @@ tiles:
   max_per_group: 4
   slides: {tile_px: 64, smallest_um2: 4000, preview_px: 256}
 """
-OF_TINY = ("autoencoder", "judge", "denoiser", "candidates", "embedding", "selections", "condensations", "release")
+OF_TINY = (
+    "autoencoder",
+    "judge",
+    "denoiser",
+    "candidates",
+    "embedding",
+    "selections",
+    "experts",
+    "condensations",
+    "release",
+)
 
 
 class Told(NamedTuple):
@@ -67,6 +77,8 @@ def story(here: Ward, tmp_path_factory: pytest.TempPathFactory) -> Told:
     recipe = yaml.safe_load(RECIPE.replace("SLIDES", str(here.slides)).replace("TABLE", str(here.table)))
     tiny = yaml.safe_load(TINY.read_text())
     recipe |= {name: tiny[name] for name in OF_TINY}
+    # learned images take on glaring colours, a sticker's yellow too; with steps so short they stay as candidates were
+    recipe["condensations"]["learned"]["distillation"]["image_rate"] = 1e-6
     recipe["autoencoder"]["folder"] = str(HERE / "data" / "autoencoder")
     recipe["benchmark"] = tiny["benchmark"] | {"networks": {"convnet3": tiny["benchmark"]["networks"]["convnet3"]}}
     (folder / "story.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True))

@@ -15,7 +15,7 @@ from telling import HERE, TINY, changed, histodistill, seals_below
 
 STAGES = [
     *("tiles", "autoencoder", "judge", "denoiser", "candidates", "embedding"),
-    *("selection", "condensation", "benchmark", "audit_images", "release"),
+    *("selection", "experts", "condensation", "benchmark", "audit_images", "release"),
 ]
 
 

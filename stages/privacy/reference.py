@@ -38,7 +38,10 @@ class Reference(NamedTuple):
     twins: int
 
     def nearness(self, pixels_nhwc: npt.NDArray[np.uint8]) -> Nearness:
-        """Similarity of tiles to the groups that count."""
+        """Similarity of tiles, if there are any, to the groups that count."""
+        if len(pixels_nhwc) == 0:
+            none_ng = np.zeros((0, len(self.kept_g)))
+            return Nearness(none_ng.astype(np.float32), none_ng.astype(np.int64))
         near = similarity.nearness(self.description, similarity.to_tensor(pixels_nhwc), self.references)
         return Nearness(near.similarity_ng[:, self.kept_g], near.tile_ng[:, self.kept_g])
 

@@ -45,7 +45,7 @@ def test_a_train_patient_is_in_everything_and_the_release_is_to_be_withdrawn(tin
     assert [(row["role"], row["tiles"]) for row in found["tiles"]] == [("train", 2)]
     assert stages_of(found, "copies") == {"autoencoder"}, "it was taken as it is, but latents lie beside it"
     assert stages_of(found, "influence") == {
-        *("judge", "denoiser", "candidates", "embedding", "selection", "condensation"),
+        *("judge", "denoiser", "candidates", "embedding", "selection", "experts", "condensation"),
         *("benchmark", "audit_images", "release"),
     }
     sealed = {p.parent.relative_to(tiny_root / "store").as_posix() for p in tiny_root.rglob("seal.json")}

@@ -123,6 +123,19 @@ def test_real_tiles_come_from_validation_alone(results: Results, page: str) -> N
         assert sum(shown) == (36 if role == "val" else 0)
 
 
+def test_learned_images_are_shown_beside_the_tissue_and_may_be_what_ships(results: Results, tmp_path: Path) -> None:
+    shutil.copytree(results["candidates"], tmp_path / "dm_14")
+    store.write_json(tmp_path / "dm_14" / "facts.json", {"pixels": "learned", "method": "dm"})
+    node = "condensation/dm_14"
+    with_it = {name: folder for name, folder in results.items() if not name.startswith("selection")} | {
+        node: tmp_path / "dm_14"
+    }
+    text = text_of(report.render(with_it, about(with_it, "dm_14")))
+    assert "Learned: dm_14" in text and "synthetic tiles in dm_14" in text
+    assert "dm_14 synthetic, chosen: dm" not in text and "dm_14 learned: dm" in text
+    assert "Synthetic or selected tiles are not there yet" not in text
+
+
 def test_a_known_scale_has_a_bar_beside_every_panel_and_an_unknown_one_none(
     results: Results, page: str, tmp_path: Path
 ) -> None:

@@ -193,6 +193,17 @@ def test_the_judge_is_a_row_of_all_real_tiles_as_it_is(inputs: Inputs, tmp_path:
     assert rows == ["convnet3", "colour", "judge", "judge_grey"] and {*rows} == {*store.read_json(out / "metrics.json")}
 
 
+def test_without_a_judge_the_networks_are_the_same_and_nothing_is_said_of_agreement(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    asked = inputs | {"contestant": inputs["tiles"]}
+    without = {name: folder for name, folder in asked.items() if name != "judge"}
+    found = [run(tmp_path / name, given, settings=short(2)) for name, given in (("a", asked), ("b", without))]
+    metrics = [store.read_json(out / "metrics.json") for out in found]
+    assert metrics[1] == {name: value for name, value in metrics[0].items() if not name.startswith("judge")}
+    assert store.read_json(found[1] / "facts.json")["agreement"] is None
+
+
 def test_trainings_that_are_the_same_in_everything_are_done_once(inputs: Inputs, tmp_path: Path) -> None:
     settings = short(3, first={}, twin={"learning_rates": (1e-5, 3e-3)}, grey={"grey": True}, wide={"width": 16})
     out = run(tmp_path / "store" / "out.scratch", inputs, settings=settings)

@@ -8,6 +8,7 @@ from textures import CLASSES, Serial, digests, write_tiles
 
 from stages import condensation, images, models, store
 from stages.classify import networks
+from stages.condensation_settings import CondensationSettings
 from stages.contracts import Inputs, UserError
 
 FACTS = {
@@ -31,7 +32,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 def run(out: Path, inputs: Inputs, seed: int = 3, **changes: Any) -> images.ImageSet:
     out.mkdir(parents=True)
-    condensation.run(condensation.CondensationSettings(**changes), inputs, out, seed, Serial())
+    condensation.run(CondensationSettings(**changes), inputs, out, seed, Serial())
     return images.read(out / "images")
 
 

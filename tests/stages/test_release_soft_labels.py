@@ -82,7 +82,7 @@ def test_others_load_them_as_columns(asked: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_cannot_be_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'infomap_6' carries none: set selections.infomap_6.soft_labels"):
+    with pytest.raises(UserError, match="'infomap_6' carries none: set its own soft_labels"):
         make(lay_story(tmp_path / "store"), tmp_path / "out", soft_labels=True)
 
 

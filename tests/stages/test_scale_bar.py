@@ -69,3 +69,9 @@ def test_a_result_tells_its_scale_or_none(tmp_path: Path) -> None:
     assert scale_bar.known_mpp(tmp_path) is None
     store.write_json(tmp_path / "facts.json", {"mpp": 0.5})
     assert scale_bar.known_mpp(tmp_path) == 0.5
+
+
+def test_smaller_pictures_of_the_same_tissue_have_larger_pixels(tmp_path: Path) -> None:
+    store.write_json(tmp_path / "facts.json", {"mpp": 0.5, "size_px": 64})
+    assert scale_bar.known_mpp(tmp_path) == scale_bar.known_mpp(tmp_path, 64) == 0.5
+    assert scale_bar.known_mpp(tmp_path, 32) == 1.0

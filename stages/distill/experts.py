@@ -1,0 +1,82 @@
+"""Expert trajectories: networks trained on real images, their parameters kept after every epoch.
+
+As in trajectory matching (Cazenavette et al. 2022, arXiv 2203.11932, section 3.1): SGD without momentum or weight
+decay, every image once an epoch in a new order, augmented (DSA; each image has its own operation here, where the public
+code draws one for a batch). The last batch of an epoch is used though it is smaller, as the public code does; it is
+filled up with blank images whose targets are 0, so that a compiler meets one size only. Blank images change nothing:
+every image is normalised on its own, and the targets of the others are scaled so that the mean is over them alone.
+Shapes: p parameters, n images, b of a batch, c channels, h = w pixels, k classes.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from stages.classify import dsa
+from stages.distill.trajectory_matching import Batch
+
+Descent = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(θ_p, img_bchw, target_bk) -> gradient of the mean cross entropy by θ (`trajectory_matching.Gradients.descent`)."""
+
+
+def train(
+    descent: Descent,
+    start_p: Tensor,
+    img_nchw: Tensor,
+    target_nk: Tensor,
+    epochs: int,
+    rate: float,
+    batch: int,
+    generator: Generator,
+    strength: dsa.Strength | None,
+) -> list[Tensor]:
+    """The expert at its start and after every epoch: epochs + 1 vectors, none sharing memory with another.
+
+    Args:
+        descent: the gradient, prepared.
+        start_p: random parameters (`student.draw`, `flat.flatten`).
+        img_nchw: normalised images.
+        target_nk: class probabilities.
+        epochs: how many.
+        rate: step size.
+        batch: images of a step.
+        generator: on the CPU, of order and augmentation; used on and on. To go on between epochs call `epoch`.
+        strength: how far the augmentation goes; None: no augmentation.
+    """
+    snapshots = [start_p.clone()]
+    for _ in range(epochs):
+        snapshots.append(epoch(descent, snapshots[-1], img_nchw, target_nk, rate, batch, generator, strength))
+    return snapshots
+
+
+def epoch(
+    descent: Descent,
+    theta_p: Tensor,
+    img_nchw: Tensor,
+    target_nk: Tensor,
+    rate: float,
+    batch: int,
+    generator: Generator,
+    strength: dsa.Strength | None,
+) -> Tensor:
+    """The expert after one more epoch, a new vector; arguments as of `train`."""
+    theta_p = theta_p.clone()
+    batch = min(batch, len(img_nchw))
+    for rows_b in torch.split(torch.randperm(len(img_nchw), generator=generator), batch):
+        rows_b = rows_b.to(img_nchw.device)
+        img_bchw = img_nchw[rows_b]
+        if strength is not None:
+            img_bchw = dsa.apply(img_bchw, dsa.draw(len(rows_b), generator, strength))
+        theta_p -= rate * descent(theta_p, *filled(Batch(img_bchw, target_nk[rows_b]), batch))
+    return theta_p
+
+
+def filled(seen: Batch, batch: int) -> Batch:
+    """The batch with blank images to make it `batch` large, and targets such that its mean loss is as it was."""
+    missing = batch - len(seen.img_bchw)
+    if not missing:
+        return seen
+    target_bk = seen.target_bk * (batch / len(seen.img_bchw))
+    return Batch(F.pad(seen.img_bchw, (0, 0) * 3 + (0, missing)), F.pad(target_bk, (0, 0, 0, missing)))

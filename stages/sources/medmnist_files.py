@@ -1,0 +1,91 @@
+"""Files of MedMNIST that are not there: where they come from, and bringing the official ones.
+
+Yang et al., *MedMNIST v2*, Scientific Data 10 (2023), 41; the files lie at Zenodo, record 10519652.
+"""
+
+import hashlib
+import logging
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from stages import progress
+from stages.contracts import UserError
+from stages.sources import medmnist
+
+log = logging.getLogger(__name__)
+ADDRESS = "https://zenodo.org/records/10519652"
+BLOCK = 2**20
+PATIENCE_S = 60.0
+"""How long a silent server is waited for, in seconds."""
+
+
+def advice(flag: str, folder: Path) -> str:
+    """What to put where, for a file of a set that is missing."""
+    return (
+        f"There is no {flag}.npz in {folder}. Get {flag}.npz from {ADDRESS} and put it there under that name, or let "
+        "--download bring it."
+    )
+
+
+def bring(flag: str, folder: Path) -> Path:
+    """The official 28-px file of a set, brought into `folder` and checked by its md5.
+
+    Raises:
+        UserError: as `download`; or there is no such set.
+    """
+    try:
+        info = medmnist.catalogue()[medmnist.known_set(flag)]
+    except ValueError as error:
+        raise UserError(f"{error}.") from error
+    return download(info["url"], info["MD5"], folder / f"{flag}.npz")
+
+
+def download(url: str, md5: str, path: Path) -> Path:
+    """Bring the file at `url` to `path`: under a scratch name, renamed once it is whole and what it should be.
+
+    Raises:
+        UserError: it cannot be reached, is cut short, there is no room for it, or its md5 is another.
+    """
+    log.info("bringing %s", url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.scratch")
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer, scratch.open("wb") as file:
+            found = _copied(answer, file, int(answer.headers.get("Content-Length") or 0), path)
+        if found != md5:
+            raise UserError(
+                f"{url} came with the md5 {found}, not the {md5} that MedMNIST published, and was not kept. Run again; "
+                f"if it comes so again, get {path.name} from {ADDRESS} yourself."
+            )
+        scratch.replace(path)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise UserError(
+            f"{url} cannot be had: {error}. Check the network, or put {path.name} from {ADDRESS} into {path.parent}."
+        ) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
+def _copied(answer: IO[bytes], file: IO[bytes], size: int, path: Path) -> str:
+    """Copy all that comes; its md5."""
+    free = shutil.disk_usage(path.parent).free
+    if size > free:
+        raise UserError(f"{path.name} takes {size / 2**20:.0f} MiB, and {free / 2**20:.0f} are free at {path.parent}.")
+    digest, came = hashlib.md5(usedforsecurity=False), 0
+    for block in progress.track(_blocks(answer), path.name, -(-size // BLOCK) or None, unit="MiB"):
+        file.write(block)
+        digest.update(block)
+        came += len(block)
+    if size and came != size:
+        raise UserError(f"{path.name} came with {came} of {size} bytes. Run again.")
+    return digest.hexdigest()
+
+
+def _blocks(answer: IO[bytes]) -> Iterator[bytes]:
+    while block := answer.read(BLOCK):
+        yield block

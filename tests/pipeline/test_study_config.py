@@ -1,0 +1,153 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import studies
+import yaml
+
+from pipeline import story, study_config
+from pipeline.runner import Run
+from pipeline.study import Study
+from pipeline.study_config import StudyConfig
+from stages.condensation_settings import CondensationSettings
+from stages.contracts import UserError
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+
+
+def load(where: Path, words: tuple[str, ...] = (), **raw: Any) -> StudyConfig:
+    path = where / "study.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return study_config.load(path, words)
+
+
+def names(config: StudyConfig, download: bool = False) -> list[tuple[str, str, bool]]:
+    return [(task.name, task.source, task.whole) for task in study_config.tasks_of(config, download)]
+
+
+def test_every_npz_of_a_folder_is_a_task_called_by_its_set_or_its_file(tmp_path: Path) -> None:
+    for name in ("bloodmnist_28", "pathmnist", "pathmnist_64", "3rd Set"):
+        studies.npz(tmp_path / "sets" / f"{name}.npz", 0)
+    config = load(tmp_path, folder="sets", folder_tiles={"grouping": "each", "size_px": 28})
+    assert names(config) == [
+        ("set_3rd_set", "3rd Set", True),
+        ("bloodmnist", "bloodmnist", True),
+        ("pathmnist", "pathmnist", True),
+        ("pathmnist_64", "pathmnist", True),
+    ]
+    first = study_config.tasks_of(config)[0].tiles
+    assert first.source == tmp_path / "sets" / "3rd Set.npz" and (first.size_px, first.grouping) == (28, "each")
+
+
+def test_a_subset_is_a_task_of_its_own_over_the_same_source(tmp_path: Path) -> None:
+    config = study_config.load(studies.recipe(tmp_path))
+    alpha, beta, gamma = ((name, name, whole) for name, whole in (("alpha", True), ("beta", True), ("gamma", False)))
+    assert names(config) == [alpha, ("alpha_two", "alpha", False), beta, gamma]
+    tasks = {task.name: task.tiles for task in study_config.tasks_of(config)}
+    assert tasks["alpha_two"].classes == ("0", "1") and tasks["alpha_two"].source == tasks["alpha"].source
+    assert [task.name for task in study_config.merged(config, study_config.tasks_of(config))] == ["alpha", "beta"]
+    fewer = config.model_copy(update={"leave_out": ("beta", "alpha_two")})
+    assert [name for name, *_ in names(fewer)] == ["alpha", "gamma"]
+    without = config.model_copy(update={"leave_out": ("alpha",)})
+    assert [name for name, *_ in names(without)] == ["beta", "gamma"], "with its subsets"
+    with pytest.raises(UserError, match="leave_out names delta, which is no task; there are alpha"):
+        names(config.model_copy(update={"leave_out": ("delta",)}))
+    with pytest.raises(UserError, match="there are 1"):
+        study_config.merged(config, study_config.tasks_of(without)[:1])
+
+
+def test_a_missing_file_is_an_error_that_says_what_to_put_where(tmp_path: Path) -> None:
+    (tmp_path / "sets").mkdir()
+    address = "https://zenodo.org/records/10519652"
+    with pytest.raises(UserError, match=rf"no npz in .*sets.*{address}"):
+        names(load(tmp_path, folder="sets"))
+    with pytest.raises(UserError, match=rf"no pathmnist.npz in .*sets. Get pathmnist.npz from {address} and put it"):
+        names(load(tmp_path, folder="sets", sets=["pathmnist"]))
+    with pytest.raises(UserError, match="sets: MedMNIST has no set 'patmnist'; did you mean 'pathmnist'"):
+        names(load(tmp_path, folder="sets", sets=["patmnist"]))
+    tiles = {"source": "sets/bloodmnist.npz"}
+    with pytest.raises(UserError, match=rf"no bloodmnist.npz in .*sets.*{address}.*--download"):
+        names(load(tmp_path, tasks={"blood": {"tiles": tiles}}))
+    with pytest.raises(UserError, match=r"nothing at .*lung.parquet. Put the data there"):
+        names(load(tmp_path, tasks={"lung": {"tiles": {"source": "lung.parquet"}}}))
+    with pytest.raises(UserError, match="no task"):
+        names(load(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("raw", "fault"),
+    [
+        ({"metods": {}}, r"unknown key 'metods'; did you mean 'methods'\?"),
+        ({"methods": {"random": {"method": "randon"}}}, "methods.random: method"),
+        ({"methods": {"random": {}, "h": {"method": "herding", "per_clas": 1}}}, "methods.h: unknown key 'per_clas'"),
+        ({"methods": {"random": {"method": "herding"}}}, "random is the draw that others are predicted from"),
+        ({"methods": {"random": {}, "all_real": {}}}, "all_real is the row of all real tiles"),
+        ({"per_class": [0]}, "per_class: Input should be greater than or equal to 1"),
+        ({"folder_tiles": {"groping": "each"}}, r"unknown key 'groping'; did you mean 'grouping'\?"),
+        (
+            {"tasks": {"a": {"tiles": {"source": "a.npz", "sze_px": 1}}}},
+            r"tasks.a.tiles.sze_px'; did you mean 'size_px'",
+        ),
+        ({"tasks": {"simulation": {"tiles": {"source": "a.npz"}}}}, "give the task another name"),
+        (
+            {"tasks": {"a": {"tiles": {"source": "a.npz", "classes": ["x", "y"]}, "classes": ["x", "z"]}}},
+            "classes and tiles.classes name different ones",
+        ),
+    ],
+)
+def test_a_fault_in_the_recipe_is_said_with_the_nearest_key(tmp_path: Path, raw: dict[str, Any], fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        load(tmp_path, **raw)
+
+
+def test_overrides_are_laid_over_and_a_cell_has_one_quick_network_unless_more_is_asked_for(tmp_path: Path) -> None:
+    words = ("benchmark.networks.convnet3.width=8", "methods.late={method: random, per_class: [50]}", "seeds=5")
+    config = load(tmp_path, words, benchmark={"resamples": 7})
+    assert (config.benchmark.seeds, config.benchmark.resamples, config.seeds) == (1, 7, 5)
+    assert config.benchmark.networks["convnet3"].width == 8 and not config.judge.grey_twin
+    assert config.sizes("late") == (50,) and config.sizes("random") == (1, 10, 50)
+    assert config.condensed("late", 50) == CondensationSettings(method="random", per_class=50)
+    assert list(config.methods) == ["random", "late"], "the draw of real tiles is always among them"
+    assert load(tmp_path, ("judge.grey_twin=true", "benchmark.seeds=2")).benchmark.seeds == 2
+
+
+def test_judges_are_trained_only_where_a_method_looks_through_one(tmp_path: Path) -> None:
+    def stages(**changes: Any) -> list[str]:
+        config = study_config.load(studies.recipe(tmp_path, **changes))
+        study = Study(config, Run(tmp_path, "x", 0), tuple(study_config.tasks_of(config)))
+        assert all(
+            need in {s.node for s in study.shared()}
+            for c in study.cells()
+            for s in study.steps(c)[:1]
+            for need in s.needs.values()
+        )
+        return [step.node for step in study.shared()]
+
+    tiles = ["tiles/alpha", "tiles/alpha_two", "tiles/beta", "tiles/gamma"]
+    names = ("simulation", "alpha", "alpha_two", "beta", "gamma")
+    assert stages() == [*tiles, "simulation/all", *(f"judge/{name}" for name in names)]
+    assert stages(methods={"random": {}}) == [*tiles, "simulation/all"]
+    assert stages(methods={"random": {}}, setups=["simulation"]) == ["tiles/alpha", "tiles/beta", "simulation/all"]
+    assert stages(methods={"random": {}}, setups=["each"]) == tiles
+    assert story.condensed_needs(CondensationSettings(method="random")) == ["tiles"]
+    assert story.condensed_needs(CondensationSettings(method="herding")) == ["tiles", "judge"]
+
+
+def test_the_recipes_that_ship_can_be_read(tmp_path: Path) -> None:
+    config = study_config.load(CONFIGS / "feasibility.yaml")
+    tasks = 0
+    for name, task in config.tasks.items():
+        tasks += 1 + len(task.subsets)
+        assert task.tiles.source.parent.name in ("medmnist", "data", "sample"), name
+    assert tasks == 11 and config.per_class == (1, 10, 50) and set(config.setups) == {"simulation", "each"}
+    eight = study_config.load(CONFIGS / "feasibility_medmnist.yaml", [f"folder={tmp_path}"])
+    assert eight.sets is not None and len(eight.sets) == 8
+    with pytest.raises(UserError, match="pathmnist"):
+        study_config.tasks_of(eight)
+
+
+def test_every_setting_says_what_it_means() -> None:
+    schema = StudyConfig.model_json_schema()
+    for name in ("TaskSettings", "MergedSettings"):
+        assert all(field.get("description") for field in schema["$defs"][name]["properties"].values()), name
+    assert all(field.get("description") for field in schema["properties"].values())
