@@ -131,11 +131,25 @@ def _read(inputs: Inputs, seed: int) -> Material:
     material = Material(released, others, **real)
     if not len(material.train.table):
         raise UserError("The tiles hold no train role: there is nothing that could have been copied.")
-    return Material(*(_sized(part, released.pixels_nhwc.shape[1]) for part in material))
+    sizes = {s.pixels_nhwc.shape[1:] for s in material if len(s.table)}
+    if _learned(inputs["selection"]):
+        return Material(*(_sized(part, released.pixels_nhwc.shape[1]) for part in material))
+    if len(sizes) > 1:
+        raise UserError(
+            f"Released and real tiles must have the same size; found {sorted(sizes)}. "
+            "Run the audit on the tiles that the candidates were made from."
+        )
+    return material
+
+
+def _learned(folder: Path) -> bool:
+    """Whether the images were learned: these have a size of their own, to which real tiles are brought."""
+    facts = folder / "facts.json"
+    return facts.is_file() and store.read_json(facts).get("pixels") == "learned"
 
 
 def _sized(part: ImageSet, size_px: int) -> ImageSet:
-    """Tiles at the size of those that are audited: what is learned may be smaller than what it was learned from."""
+    """Tiles at the size of those that are audited, as they were when these were learned from them."""
     from stages.classify import protocol
 
     return part._replace(pixels_nhwc=protocol.resize(part.pixels_nhwc, size_px)) if len(part.table) else part

@@ -1,6 +1,7 @@
 """Whether `torch.compile` works on this machine."""
 
 import functools
+import logging
 
 from stages import compute
 
@@ -9,6 +10,9 @@ from stages import compute
 def compiles() -> bool:
     """Whether `torch.compile` works in this process: on a CPU it needs a C++ compiler. Seconds, once a process."""
     import torch
+
+    # that there is no CUDA runtime is no news on a CPU
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
     def more(x_n: torch.Tensor) -> torch.Tensor:
         return x_n + 1

@@ -164,7 +164,6 @@ def _write(
         "method": settings.method,
         "title": TITLES[settings.method],
         "per_class": settings.per_class,
-        "stored_per_class": settings.per_class,
         "images_per_class": len(labels_n) // len(tiles.classes),
         "start": given.start,
         "iterations": published.iterations,

@@ -9,6 +9,7 @@ import torch
 from stages import images, scale_bar, store
 from stages.audit_images import PRIVATE, AuditImagesSettings, _as_many, run
 from stages.classify import protocol
+from stages.contracts import UserError
 from stages.images import ImageSet
 
 QUICK = AuditImagesSettings(deals=60, draws=3, resamples=50, planted_tiles=4, power_trials=20, pairs=6, components=64)
@@ -97,10 +98,17 @@ def test_without_control_tiles_the_verdict_is_review_at_best(tmp_path: Path) -> 
     assert [test["name"] for test in found["tests"]] == ["exact_copies", "near_copies"]
 
 
-def test_images_smaller_than_the_real_tiles_are_held_against_these_averaged_down(tmp_path: Path) -> None:
+def test_tiles_of_another_size_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="same size"):
+        audit(tmp_path, synthetic(12, seed=5, side=48))
+
+
+def test_learned_images_smaller_than_the_real_tiles_are_held_against_these_averaged_down(tmp_path: Path) -> None:
     real = real_tiles()
     half = protocol.resize(real.where(role="train").pixels_nhwc[:15], real.pixels_nhwc.shape[1] // 2)
     small = synthetic(60, seed=5, side=half.shape[1])
+    for name in ("clean", "copied"):
+        store.write_json(tmp_path / name / "selection" / "facts.json", {"pixels": "learned"})
     clean = audit(tmp_path / "clean", small)
     copied = audit(tmp_path / "copied", small._replace(pixels_nhwc=np.concatenate([half, small.pixels_nhwc[15:]])))
     assert clean["tests"][0]["value"] == 0

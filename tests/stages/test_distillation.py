@@ -129,7 +129,7 @@ def test_four_small_images_in_each_stored_one_are_written_enlarged(
     found = learn(run_a_stage, inputs, tmp_path / "out", "dsa", per_class=1, formation=2, start="real")
     assert found.labels_n.tolist() == [0] * 4 + [1] * 4 + [2] * 4 and found.pixels_nhwc.shape[1:] == (16, 16, 3)
     facts = store.read_json(tmp_path / "out" / "facts.json")
-    assert facts["stored_per_class"] == 1 and facts["images_per_class"] == 4
+    assert facts["per_class"] == 1 and facts["images_per_class"] == 4
     with pytest.raises(UserError, match="divisor of their side"):
         learn(run_a_stage, inputs, tmp_path / "odd", "dsa", per_class=1, formation=3)
 
