@@ -23,15 +23,16 @@ def test_a_step_follows_the_gradient_with_momentum() -> None:
 def test_what_is_no_number_is_not_followed_and_later_steps_are_half_as_long(bad: str) -> None:
     one = learned()
     descent = Descent(one, RATES, None)
-    one.image.grad = torch.ones_like(one.image)
-    descent.step(0.0)
+    for _ in range(2):  # to −1, then to −2.5
+        one.image.grad = torch.ones_like(one.image)
+        descent.step(0.0)
     one.image.grad = torch.full_like(one.image, {"loss": 1.0, "gradient": torch.nan, "endless": torch.inf}[bad])
     assert not descent.step(torch.nan if bad == "loss" else 0.0)
-    assert torch.equal(one.image.detach(), torch.zeros_like(one.image)), "back to before the last step"
+    assert torch.equal(one.image.detach(), torch.full_like(one.image, -1.0)), "back to before the last step"
     assert int(one.backoffs) == 1 and one.image.grad is None
     one.image.grad = torch.ones_like(one.image)
     assert descent.step(0.0)
-    assert torch.equal(one.image.detach(), torch.full_like(one.image, -0.5)), "half a step, and no momentum of before"
+    assert torch.equal(one.image.detach(), torch.full_like(one.image, -1.5)), "half a step, and no momentum of before"
 
 
 def test_it_gives_up_when_halving_does_not_help() -> None:
