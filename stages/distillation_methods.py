@@ -40,6 +40,8 @@ class Material(NamedTuple):
 
     settings: CondensationSettings
     tiles: Tiles
+    pixels_nhwc: Tensor
+    """Those of the tiles, on the device."""
     learned: Learned
     mode: compiled.Mode
     device: torch.device
@@ -66,7 +68,9 @@ class Material(NamedTuple):
         for label in range(len(self.tiles.classes)):
             rows = self.tiles.draw(label, self.settings.distillation.real_batch, self.draw("real", k, label))
             found.append(
-                gradient_matching.Batch(self.tiles.normalised(rows, self.device), self.tiles.targets(rows, self.device))
+                gradient_matching.Batch(
+                    self.tiles.normalised(rows, self.pixels_nhwc), self.tiles.targets(rows, self.device)
+                )
             )
         return found
 
@@ -185,10 +189,10 @@ def _trajectory_matching(material: Material) -> How:
         img_pchw, target_pk = seen(learned.image, learned.targets(), decode)
         size, draw = given.student_batch or MOST_STUDENT_BATCH, material.draw("student", k)
         rows = trajectory_matching.minibatches(len(img_pchw), size, given.student_steps, draw)
-        return [
-            trajectory_matching.Batch(dsa.apply(img_pchw[r], dsa.draw(len(r), draw)), target_pk[r])
-            for r in (rows_b.to(material.device) for rows_b in rows)
-        ]
+        every, sizes = torch.cat(rows).to(material.device), [len(rows_b) for rows_b in rows]
+        img_nchw = dsa.apply(img_pchw[every], dsa.draw(len(every), draw))  # of all steps at once: few, long calls
+        both = torch.split(img_nchw, sizes), torch.split(target_pk[every], sizes)
+        return [trajectory_matching.Batch(*batch) for batch in zip(*both, strict=True)]
 
     def gradient(k: int) -> float:
         draw = material.draw("expert", k)

@@ -50,7 +50,8 @@ def prepare(settings: CondensationSettings, inputs: Inputs, seed: int) -> Lesson
     img_kmchw = start(settings, tiles, inputs, draw).to(device)
     target_kmk = starting.targets(len(tiles.classes), settings.per_class).to(device)
     learned = Learned(img_kmchw, target_kmk, given.soft_labels, given.network_rate).to(device)
-    material = Material(settings, tiles, learned, distilling_data.usable(given.mode), device, draw, followed)
+    mode, pixels_nhwc = distilling_data.usable(given.mode), tiles.bytes_on(device)
+    material = Material(settings, tiles, pixels_nhwc, learned, mode, device, draw, followed)
     how = METHODS[settings.method](material)
     published = given.published(settings.method)
     rates = Rates(published.image_rate, given.image_momentum, given.label_rate, given.rate_rate)
@@ -91,7 +92,7 @@ def start(settings: CondensationSettings, tiles: Tiles, inputs: Inputs, draw: Dr
                 f"To begin with, {wanted} {what} of each class are wanted, but class {name} has {len(rows)}. Lower "
                 "per_class or distillation.formation, or let distillation.start be noise."
             )
-        parts.append(source.normalised(rows, torch.device("cpu")))
+        parts.append(source.normalised(rows, source.bytes_on(torch.device("cpu"))))
     return starting.from_images(parts, settings.per_class, given.formation)
 
 

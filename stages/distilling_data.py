@@ -35,11 +35,21 @@ class Tiles(NamedTuple):
     """Of each channel of pixels / 255."""
     std: list[float]
 
-    def normalised(self, rows_b: Ints, device: "torch.device") -> "Tensor":
-        """Tiles as networks see them, b × c × h × w."""
+    def bytes_on(self, device: "torch.device") -> "Tensor":
+        """All pixels where they are computed with, n × h × w × c bytes; on a CPU they are not copied."""
+        import torch
+
+        return torch.from_numpy(self.pixels_nhwc).to(device)
+
+    def normalised(self, rows_b: Ints, pixels_nhwc: "Tensor") -> "Tensor":
+        """Tiles as networks see them, b × c × h × w, on the device of `pixels_nhwc`, which `bytes_on` gave."""
+        import torch
+
         from stages.classify import networks
 
-        return networks.normalise(self.pixels_nhwc[rows_b], self.mean, self.std).to(device)
+        return networks.normalise_bytes(
+            pixels_nhwc[torch.from_numpy(rows_b).to(pixels_nhwc.device)], self.mean, self.std
+        )
 
     def targets(self, rows_b: Ints, device: "torch.device") -> "Tensor":
         """Class probabilities of tiles, b × k: 1 for their class."""

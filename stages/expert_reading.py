@@ -22,8 +22,8 @@ class Experts(NamedTuple):
 
     def moments(self, number: int, first: int, second: int) -> "tuple[torch.Tensor, torch.Tensor]":
         """Parameters of an expert after `first` and after `second` epochs, p each."""
-        rows_ep = store.read_tensors(self.files[number])["epochs_ep"]
-        return rows_ep[first].clone(), rows_ep[second].clone()
+        first_p, second_p = store.read_rows(self.files[number], "epochs_ep", (first, second))
+        return first_p, second_p
 
 
 def read(folder: Path) -> Experts:

@@ -115,7 +115,7 @@ def _train(
     with compute.one_thread():
         ready = _gradients(shape, distilling_data.usable(settings.mode), device.type)
         every = train.every()
-        img_nchw, target_nk = train.normalised(every, device), train.targets(every, device)
+        img_nchw, target_nk = train.normalised(every, train.bytes_on(device)), train.targets(every, device)
         theta_p = flat.flatten(student.draw(shape, stream("weights"))).to(device)
         store.write_tensors(folder / "epoch_000.safetensors", {"theta_p": theta_p})
         curve: list[dict[str, float]] = []

@@ -1,5 +1,6 @@
 """Progress with an estimate of the time left: a bar on a terminal, a line now and then in a log."""
 
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -34,5 +35,7 @@ def track(
         {"mininterval": 0.2, "leave": False, "dynamic_ncols": True}
         if live
         else {"file": _Lines(), "mininterval": SECONDS_BETWEEN_LINES, "delay": SECONDS_BETWEEN_LINES, "ncols": 88}
+        # the clock is asked at every item, so that tqdm's monitor need not tell a state a second time
+        | {"miniters": 1, "maxinterval": math.inf}
     )
     yield from tqdm(items, desc=what, total=total, initial=done, unit=unit, **how)

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -59,6 +59,15 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
 
     tensors: dict[str, Tensor] = load_file(path)
     return tensors
+
+
+def read_rows(path: Path, name: str, rows: Sequence[int]) -> "list[Tensor]":
+    """Some rows of the first axis of one tensor of a file of `write_tensors`; the others are not read."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        whole = file.get_slice(name)
+        return [whole[row] for row in rows]
 
 
 def read_note(path: Path) -> str:

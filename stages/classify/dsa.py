@@ -108,12 +108,13 @@ def apply(img_nchw: Tensor, parameters: Parameters) -> Tensor:
     """
     if len(parameters.flip_n) not in (1, len(img_nchw)):
         raise ValueError(f"{len(img_nchw)} images need as many parameters or one, not {len(parameters.flip_n)}")
+    warped = bool(parameters.warped_n.any())  # asked where parameters are drawn: a GPU would have to be waited for
     p = Parameters(*(value.to(img_nchw.device).expand(len(img_nchw), *value.shape[1:]) for value in parameters))
     img_nchw = _color(img_nchw, p)
     img_nchw = torch.where(p.flip_n.view(-1, 1, 1, 1), img_nchw.flip(3), img_nchw)
     img_nchw = _crop(img_nchw, p.shift_n2, p.reach_n)
     img_nchw = _cutout(img_nchw, p.cut_n2, p.cut_side_n)
-    return _warp(img_nchw, p)
+    return _warp(img_nchw, p) if warped else img_nchw
 
 
 def _color(img_nchw: Tensor, p: Parameters) -> Tensor:
@@ -156,8 +157,6 @@ def _cutout(img_nchw: Tensor, cut_n2: Tensor, side_n: Tensor) -> Tensor:
 
 def _warp(img_nchw: Tensor, p: Parameters) -> Tensor:
     """Images scaled and turned about their middle, bilinear; those that are not stay as they are, bit for bit."""
-    if not bool(p.warped_n.any()):
-        return img_nchw
     theta_n23 = F.pad(p.affine_n22.to(img_nchw.dtype), (0, 1))
     grid_nhw2 = F.affine_grid(theta_n23, list(img_nchw.shape), align_corners=False)
     warped_nchw = F.grid_sample(img_nchw, grid_nhw2, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -91,8 +91,14 @@ def build(facts: Mapping[str, Any]) -> nn.Module:
 
 def normalise(pixels_nhwc: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(pixels / 255 − mean) / std as n × 3 × h × w float32: the one normalisation of training and testing."""
-    img_nchw = torch.from_numpy(np.ascontiguousarray(pixels_nhwc)).permute(0, 3, 1, 2).float().div_(255)
-    return img_nchw.sub_(torch.tensor(mean).view(1, 3, 1, 1)).div_(torch.tensor(std).view(1, 3, 1, 1)).contiguous()
+    return normalise_bytes(torch.from_numpy(np.ascontiguousarray(pixels_nhwc)), mean, std)
+
+
+def normalise_bytes(pixels_nhwc: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """The same of bytes that lie on a device already."""
+    img_nchw = pixels_nhwc.permute(0, 3, 1, 2).float().div_(255)
+    mean_1c11, std_1c11 = (torch.tensor(of, device=img_nchw.device).view(1, 3, 1, 1) for of in (mean, std))
+    return img_nchw.sub_(mean_1c11).div_(std_1c11).contiguous()
 
 
 def build_seeded(facts: Mapping[str, Any], generator: Generator) -> nn.Module:

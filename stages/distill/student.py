@@ -53,26 +53,29 @@ def draw(shape: Shape, generator: Generator) -> Parameters:
     return [p.detach() for p in networks.build_seeded(facts(shape), generator).parameters()]
 
 
-def features(parameters: Sequence[Tensor], img_bchw: Tensor) -> Tensor:
-    """The flattened last feature map, b × d: blocks of 3×3 convolution, instance norm, ReLU, 2×2 average pooling."""
+def features(parameters: Sequence[Tensor], img_bchw: Tensor, biases: bool = True) -> Tensor:
+    """The flattened last feature map, b × d: blocks of 3×3 convolution, instance norm, ReLU, 2×2 average pooling.
+
+    The norm takes the convolutions' biases away again; without `biases` they are left out, which changes rounding only.
+    """
     blocks = (len(parameters) - 2) // PER_BLOCK
     frame, _ = convnets.framed(img_bchw.shape[-1], 2**blocks)
     x_bchw: Tensor = frame(img_bchw)
     for place in range(0, PER_BLOCK * blocks, PER_BLOCK):
         weight, bias, gain_c, shift_c = parameters[place : place + PER_BLOCK]
-        x_bchw = _instance_norm(F.conv2d(x_bchw, weight, bias, padding=1), gain_c, shift_c)
+        x_bchw = _instance_norm(F.conv2d(x_bchw, weight, bias if biases else None, padding=1), gain_c, shift_c)
         x_bchw = F.avg_pool2d(F.relu(x_bchw), 2)
     return x_bchw.flatten(1)
 
 
-def logits(parameters: Sequence[Tensor], img_bchw: Tensor) -> Tensor:
-    """Logits, b × k."""
-    return F.linear(features(parameters, img_bchw), parameters[-2], parameters[-1])
+def logits(parameters: Sequence[Tensor], img_bchw: Tensor, biases: bool = True) -> Tensor:
+    """Logits, b × k; `biases` as of `features`."""
+    return F.linear(features(parameters, img_bchw, biases), parameters[-2], parameters[-1])
 
 
-def cross_entropy(parameters: Sequence[Tensor], img_bchw: Tensor, target_bk: Tensor) -> Tensor:
+def cross_entropy(parameters: Sequence[Tensor], img_bchw: Tensor, target_bk: Tensor, biases: bool = True) -> Tensor:
     """Mean cross entropy of the images to class probabilities `target_bk`, in float32 whatever the logits are in."""
-    of_classes_bk = logits(parameters, img_bchw)
+    of_classes_bk = logits(parameters, img_bchw, biases)
     return F.cross_entropy(of_classes_bk.to(torch.promote_types(of_classes_bk.dtype, torch.float32)), target_bk)
 
 
