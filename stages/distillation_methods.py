@@ -6,15 +6,18 @@ Shapes: k classes, m stored images of each, p images seen, b of a batch, c = 3 c
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from stages.classify import dsa
+from stages.classify.sending import sent
 from stages.condensation_settings import CondensationSettings
 from stages.contracts import UserError
 from stages.distill import (
     compiled,
     distribution_matching,
+    flat,
     formation,
     gradient_matching,
     loops,
@@ -60,19 +63,19 @@ class Material(NamedTuple):
 
     def network(self, number: int) -> student.Parameters:
         """A network of random weights."""
-        return [p.to(self.device) for p in student.draw(self.shape, self.draw("network", number))]
+        drawn = student.draw(self.shape, self.draw("network", number))
+        return flat.unflatten(
+            sent(flat.flatten(drawn), self.device), [p.shape for p in drawn]
+        )  # one copy, not fourteen
 
     def real(self, k: int) -> list[gradient_matching.Batch]:
         """Real tiles of every class for step k."""
-        found = []
-        for label in range(len(self.tiles.classes)):
-            rows = self.tiles.draw(label, self.settings.distillation.real_batch, self.draw("real", k, label))
-            found.append(
-                gradient_matching.Batch(
-                    self.tiles.normalised(rows, self.pixels_nhwc), self.tiles.targets(rows, self.device)
-                )
-            )
-        return found
+        size, labels = self.settings.distillation.real_batch, range(len(self.tiles.classes))
+        rows_of = [self.tiles.draw(label, size, self.draw("real", k, label)) for label in labels]
+        every, sizes = np.concatenate(rows_of), [len(rows_b) for rows_b in rows_of]
+        img_nchw, target_nk = self.tiles.normalised(every, self.pixels_nhwc), self.tiles.targets(every, self.device)
+        both = torch.split(img_nchw, sizes), torch.split(target_nk, sizes)
+        return [gradient_matching.Batch(*batch) for batch in zip(*both, strict=True)]
 
     def siamese(self, k: int) -> list[dsa.Parameters]:
         """For every class one augmentation, of its real and its learned images alike."""
@@ -189,7 +192,7 @@ def _trajectory_matching(material: Material) -> How:
         img_pchw, target_pk = seen(learned.image, learned.targets(), decode)
         size, draw = given.student_batch or MOST_STUDENT_BATCH, material.draw("student", k)
         rows = trajectory_matching.minibatches(len(img_pchw), size, given.student_steps, draw)
-        every, sizes = torch.cat(rows).to(material.device), [len(rows_b) for rows_b in rows]
+        every, sizes = sent(torch.cat(rows), material.device), [len(rows_b) for rows_b in rows]
         img_nchw = dsa.apply(img_pchw[every], dsa.draw(len(every), draw))  # of all steps at once: few, long calls
         both = torch.split(img_nchw, sizes), torch.split(target_pk[every], sizes)
         return [trajectory_matching.Batch(*batch) for batch in zip(*both, strict=True)]
@@ -199,7 +202,9 @@ def _trajectory_matching(material: Material) -> How:
         number, first = (
             int(torch.randint(most, (), generator=draw)) for most in (len(experts.files), given.start_epochs)
         )
-        start_p, target_p = (p.to(material.device) for p in experts.moments(number, first, first + given.expert_epochs))
+        start_p, target_p = (
+            sent(p, material.device) for p in experts.moments(number, first, first + given.expert_epochs)
+        )
         walked, rate = batches(k), rates.rate(learned.log_rate.detach())
         blind = [trajectory_matching.Batch(*(x.detach() for x in batch)) for batch in walked]
         found = matched_by(ready, start_p, target_p, blind, rate)

@@ -46,10 +46,10 @@ class Tiles(NamedTuple):
         import torch
 
         from stages.classify import networks
+        from stages.classify.sending import sent
 
-        return networks.normalise_bytes(
-            pixels_nhwc[torch.from_numpy(rows_b).to(pixels_nhwc.device)], self.mean, self.std
-        )
+        rows_on_device = sent(torch.from_numpy(rows_b), pixels_nhwc.device)
+        return networks.normalise_bytes(pixels_nhwc[rows_on_device], self.mean, self.std)
 
     def targets(self, rows_b: Ints, device: "torch.device") -> "Tensor":
         """Class probabilities of tiles, b × k: 1 for their class."""
@@ -93,7 +93,9 @@ def one_hot(labels_n: Ints, classes: int, device: "torch.device") -> "Tensor":
     """n × k: 1 for the class, 0 for others."""
     import torch
 
-    return torch.eye(classes)[torch.from_numpy(labels_n)].to(device)
+    from stages.classify.sending import sent
+
+    return sent(torch.eye(classes)[torch.from_numpy(labels_n)], device)
 
 
 def to_pixels(img_nchw: "Tensor", mean: list[float], std: list[float]) -> Pixels:

@@ -46,7 +46,8 @@ def decoded(
     table = table.merge(found, on="row", how="left", validate="one_to_one")
     table.loc[table["refused"].notna(), "reason"] = table["refused"]
     hinted = table["hint"].notna() & table["reason"].notna()
-    table.loc[hinted, "name"] += " (" + table.loc[hinted, "hint"] + ")"
+    if hinted.any():  # pandas cannot join words to a column that holds none
+        table.loc[hinted, "name"] += " (" + table.loc[hinted, "hint"] + ")"
     return table
 
 

@@ -93,7 +93,7 @@ class Descent:
         """
         learned = self.learned
         found = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not (math.isfinite(loss) and all(bool(g.isfinite().all()) for g in found)):
+        if not (math.isfinite(loss) and bool(torch.stack([g.isfinite().all() for g in found]).all())):
             learned.backoffs += 1
             if int(learned.backoffs) >= MOST_BACKOFFS:
                 raise FloatingPointError(

@@ -14,6 +14,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from stages.classify.sending import sent
+
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 
 
@@ -108,13 +110,25 @@ def apply(img_nchw: Tensor, parameters: Parameters) -> Tensor:
     """
     if len(parameters.flip_n) not in (1, len(img_nchw)):
         raise ValueError(f"{len(img_nchw)} images need as many parameters or one, not {len(parameters.flip_n)}")
-    warped = bool(parameters.warped_n.any())  # asked where parameters are drawn: a GPU would have to be waited for
-    p = Parameters(*(value.to(img_nchw.device).expand(len(img_nchw), *value.shape[1:]) for value in parameters))
-    img_nchw = _color(img_nchw, p)
-    img_nchw = torch.where(p.flip_n.view(-1, 1, 1, 1), img_nchw.flip(3), img_nchw)
-    img_nchw = _crop(img_nchw, p.shift_n2, p.reach_n)
-    img_nchw = _cutout(img_nchw, p.cut_n2, p.cut_side_n)
-    return _warp(img_nchw, p) if warped else img_nchw
+    moved = parameters if img_nchw.device.type == "cpu" else _moved(parameters, img_nchw.device)
+    p = Parameters(*(value.expand(len(img_nchw), *value.shape[1:]) for value in moved))
+    # what no image has drawn would leave all as they are; it is asked where it was drawn, not on a GPU
+    if bool(((parameters.saturation_n != 1) | (parameters.contrast_n != 1) | (parameters.brightness_n != 0)).any()):
+        img_nchw = _color(img_nchw, p)
+    if bool(parameters.flip_n.any()):
+        img_nchw = torch.where(p.flip_n.view(-1, 1, 1, 1), img_nchw.flip(3), img_nchw)
+    if bool(parameters.reach_n.any()):
+        img_nchw = _crop(img_nchw, p.shift_n2, p.reach_n)
+    if bool(parameters.cut_side_n.any()):
+        img_nchw = _cutout(img_nchw, p.cut_n2, p.cut_side_n)
+    return _warp(img_nchw, p) if bool(parameters.warped_n.any()) else img_nchw
+
+
+def _moved(parameters: Parameters, device: torch.device) -> Parameters:
+    """Parameters on another device, in one copy: each would have to wait for the one before."""
+    columns = [value.reshape(len(value), -1).float() for value in parameters]
+    parts = torch.split(sent(torch.cat(columns, 1), device), [column.shape[1] for column in columns], 1)
+    return Parameters(*(part.reshape(old.shape).to(old.dtype) for part, old in zip(parts, parameters, strict=True)))
 
 
 def _color(img_nchw: Tensor, p: Parameters) -> Tensor:

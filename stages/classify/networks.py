@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from stages.classify import convnets, timm_networks
+from stages.classify.sending import sent
 
 NAMES = ("convnet3", "convnet5", "resnet18", "vgg11", "alexnet", "vit")
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -97,7 +98,7 @@ def normalise(pixels_nhwc: npt.NDArray[np.uint8], mean: Sequence[float], std: Se
 def normalise_bytes(pixels_nhwc: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """The same of bytes that lie on a device already."""
     img_nchw = pixels_nhwc.permute(0, 3, 1, 2).float().div_(255)
-    mean_1c11, std_1c11 = (torch.tensor(of, device=img_nchw.device).view(1, 3, 1, 1) for of in (mean, std))
+    mean_1c11, std_1c11 = (sent(torch.tensor(of), img_nchw.device).view(1, 3, 1, 1) for of in (mean, std))
     return img_nchw.sub_(mean_1c11).div_(std_1c11).contiguous()
 
 

@@ -61,7 +61,9 @@ def mean_features(ready: Embeddings, parameters: student.Parameters, img_bchw: T
     sums = []
     for part_bchw in torch.split(img_bchw, ready.chunk):
         n = len(part_bchw)
-        x_bd = ready.features(parameters, F.pad(part_bchw, (0, 0, 0, 0, 0, 0, 0, ready.chunk - n)))
+        if n < ready.chunk:
+            part_bchw = F.pad(part_bchw, (0, 0, 0, 0, 0, 0, 0, ready.chunk - n))
+        x_bd = ready.features(parameters, part_bchw)
         sums.append(x_bd[:n].sum(0))
     return torch.stack(sums).sum(0) / len(img_bchw)
 

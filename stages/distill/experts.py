@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from stages.classify import dsa
+from stages.classify.sending import sent
 from stages.distill.trajectory_matching import Batch
 
 Descent = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -65,7 +66,7 @@ def epoch(
     theta_p = theta_p.clone()
     batch = min(batch, len(img_nchw))
     for rows_b in torch.split(torch.randperm(len(img_nchw), generator=generator), batch):
-        rows_b = rows_b.to(img_nchw.device)
+        rows_b = sent(rows_b, img_nchw.device)
         img_bchw = img_nchw[rows_b]
         if strength is not None:
             img_bchw = dsa.apply(img_bchw, dsa.draw(len(rows_b), generator, strength))

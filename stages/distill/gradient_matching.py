@@ -15,6 +15,7 @@ from torch.func import grad, grad_and_value
 from torch.nn import functional as F
 
 from stages.classify import dsa
+from stages.classify.sending import sent
 from stages.distill import compiled, formation, student
 
 EPSILON = 1e-6
@@ -198,7 +199,7 @@ def train_on(
     """
     parameters = list(parameters)
     for _ in range(epochs):
-        order_n = torch.randperm(len(images.img_bchw), generator=generator).to(images.img_bchw.device)
+        order_n = sent(torch.randperm(len(images.img_bchw), generator=generator), images.img_bchw.device)
         for rows in torch.split(order_n, batch):
             img_bchw, target_bk = images.img_bchw[rows], images.target_bk[rows]
             if strength is not None:
