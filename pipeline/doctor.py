@@ -5,11 +5,11 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import keys
+from stages.installed import MISSING, installed
 
 NEEDED = (
     "torch",
@@ -58,10 +58,11 @@ def examine(root: Path) -> Iterator[Line]:
 def packages() -> Iterator[Line]:
     """Versions of the libraries the story stands on."""
     for name in NEEDED:
-        try:
-            yield Line(name, version(name), True)
-        except PackageNotFoundError:
+        found = installed(name)
+        if found == MISSING:
             yield Line(name, "missing", False, f"pip install {name} (or make setup in the project's folder)")
+        else:
+            yield Line(name, found, True)
 
 
 def own_package() -> Line:
@@ -72,7 +73,7 @@ def own_package() -> Line:
     places = {Path(str(module.__file__)).parent.parent for module in (pipeline, stages)}
     good = len(places) == 1
     return Line(
-        "histodistill", version("histodistill"), good, "" if good else "Another package shadows pipeline or stages."
+        "histodistill", installed("histodistill"), good, "" if good else "Another package shadows pipeline or stages."
     )
 
 

@@ -6,7 +6,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from pipeline.seals import Seal
 from pipeline.steps import Step, find
 from stages import compute, store, streams
 from stages.contracts import Engine, Interrupted, UserError
+from stages.installed import installed
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ def keep_record(run: Run, record: dict[str, Any]) -> None:
         "nodes": record,
         "seed": run.seed,
         "python": sys.version.split()[0],
-        "versions": {name: version(name) for name in libraries},
+        "versions": {name: installed(name) for name in libraries},
         "peak_memory_mib": peak_mib(),
     }
     store.write_json(run.folder / "run.json", facts)

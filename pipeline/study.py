@@ -210,7 +210,9 @@ def measure(study: Study, engine: Engine, until: float = float("inf")) -> Measur
             steps = [step for step in study.shared() if step.stage == stage]
             for _ in engine.map(functools.partial(ledger.bring, study.run), steps):
                 pass
+        # small sets first, of every task: where it is stopped, tasks have been compared at what there is
         waiting = [cell for cell in cells if not _there(study, ledger, cell)]
+        waiting.sort(key=lambda cell: (cell.seed, cell.per_class or 0))
         made = engine.map(functools.partial(_make, study, ledger), waiting)
         for _ in progress.track(made, "study", len(cells), len(cells) - len(waiting), unit="cell"):
             pass

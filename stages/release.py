@@ -7,7 +7,6 @@ import io
 import re
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from stages import images, release_changes, release_check, scale_bar, store
 from stages.contact_sheet import contact_sheet
 from stages.contracts import Engine, Inputs, NoGo, UserError
 from stages.images import ImageSet, Pixels
+from stages.installed import installed
 from stages.release_card import card, review_page
 from stages.release_check import verify as verify  # the command line asks the stage
 from stages.settings import InputPath, Settings
@@ -269,7 +269,7 @@ def _provenance(settings: ReleaseSettings, inputs: Inputs, shipped: Shipped, see
             steps[key] |= {"told_settings": plain(causes.get("settings")), "facts": plain(_facts(inputs, key))}
     told = {"name": settings.name, "version": settings.version, "selection": settings.selection, "seed": seed}
     told |= {"soft_labels": settings.soft_labels, "mpp": _mpp(inputs, shipped.images)}
-    versions = {name: _version(name) for name in ("histodistill", *LIBRARIES)}
+    versions = {name: installed(name) for name in ("histodistill", *LIBRARIES)}
     return {"release": told, "steps": steps, "versions": versions | {"python": sys.version.split()[0]}}
 
 
@@ -288,13 +288,6 @@ def _digest(value: Any) -> str | None:
     import json
 
     return None if value is None else store.digest_bytes(json.dumps(value, sort_keys=True).encode())
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _write_texts(

@@ -30,6 +30,12 @@ def test_a_batch_split_in_two_is_augmented_as_the_whole() -> None:
     assert not torch.equal(whole, img)
 
 
+def test_an_image_is_augmented_alone_as_among_others_though_only_what_it_has_drawn_is_computed() -> None:
+    img, parameters = images(), dsa.draw(40, stream())
+    alone = [dsa.apply(img[n : n + 1], dsa.part(parameters, slice(n, n + 1))) for n in range(40)]
+    assert torch.equal(torch.cat(alone), dsa.apply(img, parameters))
+
+
 def test_siamese_parameters_act_alike_on_batches_of_any_size() -> None:
     img = images()
     for seed in range(12):

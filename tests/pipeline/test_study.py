@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ import studies
 from telling import HERE, histodistill, seals_below
 
 from pipeline import cleaning, engine, study_results, study_table
-from pipeline.study import NOT_YET, Measured, Study, measure
+from pipeline.study import NOT_YET, Cell, Measured, Study, measure
 from pipeline.study_report import write
 from stages import images, store
 from stages.classify.metrics import scores
@@ -147,6 +149,21 @@ def test_a_study_out_of_time_says_what_is_left_and_continues(folder: Path, tmp_p
     assert f"–, {NOT_YET}" in (short.run.folder / "study" / "table.md").read_text()
     assert not (short.run.folder / "study" / "curves.png").exists()
     assert measure(short, engine.Serial()).left == 0
+
+
+def test_small_sets_of_every_task_come_before_large_ones_of_any(study: Study, tmp_path: Path) -> None:
+    seen: list[object] = []
+
+    class Seeing:
+        def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+            given = list(items)
+            seen.extend(given)
+            return map(function, given)
+
+    left = measure(study._replace(run=study.run._replace(root=tmp_path)), Seeing(), until=time.monotonic()).left
+    cells = [item for item in seen if isinstance(item, Cell)]
+    assert len(cells) == left and {cell.task for cell in cells[:6]} > {"alpha", "beta"}
+    assert [(c.seed, c.per_class or 0) for c in cells] == sorted((c.seed, c.per_class or 0) for c in cells)
 
 
 def test_ctrl_c_keeps_finished_cells_and_the_same_command_continues(folder: Path, tmp_path: Path) -> None:

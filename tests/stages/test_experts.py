@@ -34,6 +34,22 @@ def test_every_epoch_of_every_expert_is_kept_and_no_two_are_alike(inputs: Inputs
     assert all(torch.isfinite(p).all() for p in moments)
 
 
+def test_every_epoch_of_every_expert_sees_its_tiles_in_an_order_of_its_own(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[tuple[int, ...]] = []
+
+    def watched(size: int, *, generator: torch.Generator) -> torch.Tensor:
+        orders.append(tuple(drawn(size, generator=generator).tolist()))
+        return torch.tensor(orders[-1])
+
+    drawn = torch.randperm
+    monkeypatch.setattr(torch, "randperm", watched)
+    run(inputs, tmp_path / "out")
+    assert len(set(orders)) == len(orders) == 6
+    assert all(sorted(order) == list(range(30)) for order in orders)
+
+
 def test_experts_learn(inputs: Inputs, tmp_path: Path) -> None:
     run(inputs, tmp_path / "out", epochs=12, count=1, learning_rates=(0.05,), augment=False)
     curve = pd.read_parquet(tmp_path / "out" / "curves.parquet")
