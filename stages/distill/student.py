@@ -58,13 +58,29 @@ def features(parameters: Sequence[Tensor], img_bchw: Tensor, biases: bool = True
 
     The norm takes the convolutions' biases away again; without `biases` they are left out, which changes rounding only.
     """
-    blocks = (len(parameters) - 2) // PER_BLOCK
+    first_bchw = first_convolution(parameters[0], img_bchw, blocks_of(parameters), parameters[1] if biases else None)
+    return features_after(parameters, first_bchw, biases)
+
+
+def blocks_of(parameters: Sequence[Tensor]) -> int:
+    """How many blocks the network of these parameters has."""
+    return (len(parameters) - 2) // PER_BLOCK
+
+
+def first_convolution(weight: Tensor, img_bchw: Tensor, blocks: int, bias: Tensor | None = None) -> Tensor:
+    """What the first convolution gives, of any number of channels: it is linear in `weight`."""
     frame, _ = convnets.framed(img_bchw.shape[-1], 2**blocks)
-    x_bchw: Tensor = frame(img_bchw)
-    for place in range(0, PER_BLOCK * blocks, PER_BLOCK):
+    return F.conv2d(frame(img_bchw), weight, bias, padding=1)
+
+
+def features_after(parameters: Sequence[Tensor], first_bchw: Tensor, biases: bool = True) -> Tensor:
+    """`features` from what the first convolution gave, without which `parameters[0]` and `[1]` have no part in it."""
+    x_bchw = first_bchw
+    for place in range(0, PER_BLOCK * blocks_of(parameters), PER_BLOCK):
         weight, bias, gain_c, shift_c = parameters[place : place + PER_BLOCK]
-        x_bchw = _instance_norm(F.conv2d(x_bchw, weight, bias if biases else None, padding=1), gain_c, shift_c)
-        x_bchw = F.avg_pool2d(F.relu(x_bchw), 2)
+        if place:
+            x_bchw = F.conv2d(x_bchw, weight, bias if biases else None, padding=1)
+        x_bchw = F.avg_pool2d(F.relu(_instance_norm(x_bchw, gain_c, shift_c)), 2)
     return x_bchw.flatten(1)
 
 
@@ -75,7 +91,12 @@ def logits(parameters: Sequence[Tensor], img_bchw: Tensor, biases: bool = True) 
 
 def cross_entropy(parameters: Sequence[Tensor], img_bchw: Tensor, target_bk: Tensor, biases: bool = True) -> Tensor:
     """Mean cross entropy of the images to class probabilities `target_bk`, in float32 whatever the logits are in."""
-    of_classes_bk = logits(parameters, img_bchw, biases)
+    return cross_entropy_of(parameters, features(parameters, img_bchw, biases), target_bk)
+
+
+def cross_entropy_of(parameters: Sequence[Tensor], x_bd: Tensor, target_bk: Tensor) -> Tensor:
+    """`cross_entropy` from `features`."""
+    of_classes_bk = F.linear(x_bd, parameters[-2], parameters[-1])
     return F.cross_entropy(of_classes_bk.to(torch.promote_types(of_classes_bk.dtype, torch.float32)), target_bk)
 
 

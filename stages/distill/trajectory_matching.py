@@ -87,10 +87,16 @@ def gradients(shape: student.Shape, mode: compiled.Mode, device: str = "cpu") ->
         return student.cross_entropy(flat.unflatten(theta_p, sizes), laid_out_bchw, target_bk, biases=False)
 
     def along(theta_p: Tensor, img_bchw: Tensor, target_bk: Tensor, lambda_p: Tensor) -> Tensor:
-        def at(moved_p: Tensor) -> Tensor:
-            return cross_entropy(moved_p, img_bchw, target_bk)
+        parameters, moves = flat.unflatten(theta_p, sizes), flat.unflatten(lambda_p, sizes)
+        blocks, laid_out_bchw = student.blocks_of(parameters), img_bchw.contiguous(memory_format=layout)
+        # linear in its weights and given images that do not move: jvp would convolve their movement, which is 0
+        first, moved = (student.first_convolution(p[0], laid_out_bchw, blocks) for p in (parameters, moves))
 
-        return torch.func.jvp(at, (theta_p,), (lambda_p,))[1]  # type: ignore[no-any-return]
+        def at(first_bchw: Tensor, parameters: list[Tensor]) -> Tensor:
+            x_bd = student.features_after(parameters, first_bchw, biases=False)
+            return student.cross_entropy_of(parameters, x_bd, target_bk)
+
+        return torch.func.jvp(at, (first, parameters), (moved, moves))[1]  # type: ignore[no-any-return]
 
     def pull(theta_p: Tensor, img_bchw: Tensor, target_bk: Tensor, lambda_p: Tensor) -> Pulled:
         derivatives = torch.func.grad_and_value(along, argnums=(0, 1, 2))
