@@ -5,7 +5,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,12 +121,12 @@ def go(run: Run, steps: Sequence[Step], engine: Engine, again: frozenset[str] = 
             sealed[step.node] = make(run, step, state, sealed, engine, anew=step.node in again)
             seconds = time.monotonic() - started
             record[step.node] = {"folder": sealed[step.node].folder.name, "seconds": round(seconds, 1)}
-            keep_record(run, record)
+            keep_record(run, record, sealed)
             link(run, record)
             log.info("%s: done in %s", title, duration(seconds))
             if compute.stop_asked() and step is not steps[-1]:
                 raise Interrupted(f"stopped after {step.node}; run the same command again to continue")
-    keep_record(run, record)
+    keep_record(run, record, sealed)
     link(run, record)
     return sealed
 
@@ -169,8 +169,22 @@ def check_whole(sealed: dict[str, Seal], step: Step) -> None:
             )
 
 
-def keep_record(run: Run, record: dict[str, Any]) -> None:
-    """Write the run's record; it holds times and versions, and is no part of any result."""
+def keep_record(run: Run, record: dict[str, Any], mine: Container[str]) -> None:
+    """Write the run's record, which holds times and versions and is no part of any result.
+
+    Another command of the run may be at work: `record` takes over what that one wrote, but for the nodes in `mine`.
+    """
+    with _alone(run):
+        record |= {node: entry for node, entry in run.record().items() if node not in mine}
+        _write_record(run, record)
+
+
+def _alone(run: Run) -> FileLock:
+    """Held while a run's record or links are changed."""
+    return FileLock(run.folder / ".run.lock")
+
+
+def _write_record(run: Run, record: dict[str, Any]) -> None:
     libraries = ("histodistill", "torch", "diffusers", "timm", "infomap", "datasets")
     facts = {
         "nodes": record,
@@ -192,12 +206,13 @@ def peak_mib() -> int:
 def link(run: Run, record: dict[str, Any]) -> None:
     """Links from the run's folder into the store, one for each node's latest result, so that people find it by name."""
     links = run.folder / "results"
-    shutil.rmtree(links, ignore_errors=True)
-    for node, entry in record.items():
-        place = Path("store") / node.partition("/")[0] / entry["folder"]
-        path = links / node
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(Path("../" * (len(node.split("/")) + 2)) / place)
+    with _alone(run):
+        shutil.rmtree(links, ignore_errors=True)
+        for node, entry in record.items():
+            place = Path("store") / node.partition("/")[0] / entry["folder"]
+            path = links / node
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(Path("../" * (len(node.split("/")) + 2)) / place)
 
 
 def accept(run: Run, steps: Sequence[Step], node: str, why: str) -> str:

@@ -174,7 +174,7 @@ class Ledger:
         log.info("%s: done in %s", step.node, runner.duration(seconds))
         with self._lock:
             self._remember(step, seal, seconds)
-            runner.keep_record(self.run, self.record)
+            runner.keep_record(self.run, self.record, self.sealed)
 
     def _inherit(self, step: Step) -> None:
         for node in step.needs.values():
@@ -190,7 +190,7 @@ class Ledger:
 
     def close(self) -> None:
         """Keep the record of the run and its links."""
-        runner.keep_record(self.run, self.record)
+        runner.keep_record(self.run, self.record, self.sealed)
         runner.link(self.run, self.record)
 
 

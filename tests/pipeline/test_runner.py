@@ -182,6 +182,19 @@ def test_damage_of_equal_size_is_found_by_hashing_in_full(tmp_path: Path, source
     assert seals.damage(seal) == ["doubled.json"]
 
 
+def test_two_commands_of_one_run_at_the_same_time_both_leave_their_nodes_in_its_record(
+    tmp_path: Path, source: Path
+) -> None:
+    def slow(settings: NumbersSettings, inputs: Inputs, out: Path, seed: int, engine: Engine) -> None:
+        numbers(settings, inputs, out, seed, engine)
+        go(tmp_path, story(source))
+
+    go(tmp_path, [Step("slow", slow, NumbersSettings(source=source))])
+    run = runner.Run(tmp_path, "toy", 0)
+    assert set(run.record()) == {"slow", "numbers", "doubled/main", "total"}
+    assert {path.name for path in (run.folder / "results").iterdir()} == {"slow", "numbers", "doubled", "total"}
+
+
 def test_asking_again_runs_a_sealed_step(tmp_path: Path, source: Path) -> None:
     go(tmp_path, story(source))
     go(tmp_path, story(source), again=frozenset({"doubled/main"}))
