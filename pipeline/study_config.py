@@ -169,7 +169,10 @@ def load(recipe: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     Raises:
         UserError: no such recipe, no YAML, an unknown key, or a value out of its bounds; all faults in one message.
     """
-    raw = anchored(read_yaml(recipe), StudyConfig, recipe.resolve().parent)
+    folder = recipe.resolve().parent
+    raw = anchored(read_yaml(recipe), StudyConfig, folder)
+    if isinstance(raw.get("folder_tiles"), dict):  # not a model's yet: the files of the folder complete it
+        raw["folder_tiles"] = anchored(raw["folder_tiles"], TilesSettings, folder)
     for word in overrides:
         raw = overlaid(raw, word, StudyConfig)
     return checked(raw, str(recipe))

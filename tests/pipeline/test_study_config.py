@@ -56,6 +56,13 @@ def test_a_subset_is_a_task_of_its_own_over_the_same_source(tmp_path: Path) -> N
         study_config.merged(config, study_config.tasks_of(without)[:1])
 
 
+def test_paths_in_what_all_files_of_a_folder_share_lie_beside_the_recipe(tmp_path: Path) -> None:
+    recipe = tmp_path / "study.yaml"
+    stain = {"method": "reinhard", "target": "target.png"}
+    recipe.write_text(yaml.safe_dump({"folder": "sets", "folder_tiles": {"stain": stain}}))
+    assert study_config.load(recipe).folder_tiles["stain"]["target"] == str(tmp_path / "target.png")
+
+
 def test_a_missing_file_is_an_error_that_says_what_to_put_where(tmp_path: Path) -> None:
     (tmp_path / "sets").mkdir()
     address = "https://zenodo.org/records/10519652"
