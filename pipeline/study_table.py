@@ -50,8 +50,12 @@ def _cell(row: Mapping[Hashable, Any] | None) -> str:
     value, low, high, reason, seeds = (row[name] for name in ("value", "low", "high", "reason", "seeds"))
     if seeds == 0:
         return f"–, {_short(str(reason))}"
-    fewer = f" ({seeds} seeds)" if isinstance(reason, str) else ""
+    fewer = f" ({_seeds(seeds)})" if isinstance(reason, str) else ""
     return f"{value:.3f} [{low:.3f}, {high:.3f}]{fewer}"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} {'seed' if count == 1 else 'seeds'}"
 
 
 def _short(reason: str) -> str:
@@ -62,8 +66,8 @@ def _short(reason: str) -> str:
 def note(frame: pd.DataFrame, level: float, seeds: int) -> str:
     """What the numbers are."""
     return (
-        f"Balanced accuracy of {frame['network'].iloc[0]} on real test tiles, mean of {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'} [{100 * level:g} % interval over groups × seeds]."
+        f"Balanced accuracy of {frame['network'].iloc[0]} on real test tiles, mean of {_seeds(seeds)} "
+        f"[{100 * level:g} % interval over groups × seeds]."
     )
 
 
