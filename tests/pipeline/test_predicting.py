@@ -40,7 +40,19 @@ def test_on_a_study_without_error_the_answer_is_its_line_and_the_interval_a_poin
     assert len(known.studied.task_n) == 16, "means over seeds; all real tiles and the subsets themselves are no points"
 
 
-def test_the_study_is_the_roots_or_the_one_given_or_an_error_that_says_how_to_make_it(tmp_path: Path) -> None:
+def test_the_study_that_ships_answers_where_there_is_no_other(tmp_path: Path) -> None:
+    known = predicting.experience(None, tmp_path)
+    assert known.path == predicting.SHIPPED and known.known_benchmark
+    assert len(np.unique(known.studied.task_n)) == 11 and len(np.unique(known.studied.points.source_n)) == 4
+    (told,) = predicting.expected(known.studied.points, 0.7, 10, ["dm"])
+    low, value, high = told.expected.low, told.expected.value, told.expected.high
+    assert 0 < low < value < high <= 1 and abs(value - 0.7) < 0.2
+
+
+def test_the_study_is_the_roots_or_the_one_given_or_an_error_that_says_how_to_make_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "SHIPPED", tmp_path / "absent.csv")
     with pytest.raises(UserError, match=r"histodistill study configs/feasibility.yaml"):
         predicting.experience(None, tmp_path)
     here = results(tmp_path / "runs" / "feasibility" / "study" / "results.csv")
