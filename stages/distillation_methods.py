@@ -64,9 +64,8 @@ class Material(NamedTuple):
     def network(self, number: int) -> student.Parameters:
         """A network of random weights."""
         drawn = student.draw(self.shape, self.draw("network", number))
-        return flat.unflatten(
-            sent(flat.flatten(drawn), self.device), [p.shape for p in drawn]
-        )  # one copy, not fourteen
+        at_once_p = sent(flat.flatten(drawn), self.device)  # one copy, not one for each of them
+        return flat.unflatten(at_once_p, [p.shape for p in drawn])
 
     def real(self, k: int) -> list[gradient_matching.Batch]:
         """Real tiles of every class for step k."""
