@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.engine import Serial
 from stages import compute, distillation_steps, experts, images, store, streams
 from stages.condensation_settings import CondensationSettings
+from stages.distill import flat, student
 from stages.distillation_methods import METHODS
 from stages.experts import ExpertsSettings
 from stages.learned_images import Descent
@@ -25,14 +27,6 @@ from stages.learned_images import Descent
 TILES, PX, WIDTH, EPOCHS = 1500, 28, 128, 4
 """Of each class; side; channels; of an expert."""
 WARM = 3
-
-
-class Serial:
-    """One at a time."""
-
-    def map(self, function, items):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-        """As `map`."""
-        return map(function, items)
 
 
 def made(folder: Path, classes: int) -> dict[str, Path]:
@@ -43,8 +37,6 @@ def made(folder: Path, classes: int) -> dict[str, Path]:
     names = tuple(f"class {place}" for place in range(classes))
     role_n = np.where(np.arange(len(labels_n)) % TILES < TILES - 50, "train", "val")
     images.write(folder / "tiles" / "images", images.make(pixels_nhwc, labels_n, names, {"role": role_n}))
-    from stages.distill import flat, student
-
     shape = student.Shape(classes, 32, WIDTH)
     walk = [flat.flatten(student.draw(shape, streams.torch_stream(0, "expert", epoch))) for epoch in range(EPOCHS + 1)]
     store.write_tensors(folder / "experts" / "expert_000.safetensors", {"epochs_ep": torch.stack(walk)})
