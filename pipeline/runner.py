@@ -5,7 +5,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,6 +177,16 @@ def keep_record(run: Run, record: dict[str, Any], mine: Container[str]) -> None:
     with _alone(run):
         record |= {node: entry for node, entry in run.record().items() if node not in mine}
         _write_record(run, record)
+
+
+def drop(run: Run, nodes: Collection[str]) -> None:
+    """Take `nodes` out of the run's record, and their links away; the results stay in the store."""
+    path = run.folder / "run.json"
+    with _alone(run):
+        facts = store.read_json(path)
+        facts["nodes"] = {node: entry for node, entry in facts["nodes"].items() if node not in nodes}
+        store.write_json(path, facts)
+    link(run, facts["nodes"])
 
 
 def _alone(run: Run) -> FileLock:

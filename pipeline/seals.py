@@ -168,7 +168,7 @@ def external_digest(path: Path, root: Path) -> str:
         UserError: nothing is there.
     """
     if not path.exists():
-        raise UserError(f"There is nothing at {path}. Mend the path in the recipe, or give it with --set.")
+        raise UserError(f"There is nothing at {path}. Mend the path; a recipe's may be given with --set, too.")
     memory_path = root / "store" / ".outside.json"
     memory: dict[str, list[Any]] = store.read_json(memory_path) if memory_path.exists() else {}
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())

@@ -89,15 +89,9 @@ def drop(asked: Asked) -> str:
     left = {name: settings for name, settings in kept.items() if name != asked.selection}
     config = configs.load(asked.recipe, asked.words, left)
     run_selections.write(asked.folder, left)
-    record = asked.folder / "run.json"
-    if record.exists():
-        facts = store.read_json(record)
-        for stage in STAGES:
-            facts["nodes"].pop(f"{stage}/{asked.selection}", None)
-        store.write_json(record, facts)
+    if (asked.folder / "run.json").exists():
         store.write_text(asked.folder / "config.yaml", configs.dump(config))
-        run = runner.Run(asked.root, asked.run, config.seed)
-        runner.link(run, facts["nodes"])
+        runner.drop(runner.Run(asked.root, asked.run, config.seed), [f"{s}/{asked.selection}" for s in STAGES])
     return f"{asked.selection}: forgotten. histodistill clean shows what no run uses any more.\n"
 
 

@@ -149,7 +149,7 @@ RULES: tuple[Rule, ...] = (
         "candidates",
         "REVIEW",
         lambda e, _: bool(e.candidates),
-        lambda e, _: f"Among all candidates, of which these were chosen, the audit alarms ({_names(e.candidates)}).",
+        lambda e, _: f"Among all candidates, released or not, the audit alarms ({_names(e.candidates)}).",
     ),
     Rule(
         "soft signals",

@@ -60,7 +60,7 @@ def kind_of(path: Path, kind: Format, table: Path | None) -> Format:
     """
     for given in (path, table):
         if given is not None and not given.exists():
-            raise UserError(f"There is nothing at {given}. Mend the path in the recipe, or give it with --set.")
+            raise UserError(f"There is nothing at {given}. Mend the path; a recipe's may be given with --set, too.")
     if kind != "auto":
         return kind
     if path.is_file():
