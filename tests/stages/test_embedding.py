@@ -128,7 +128,6 @@ def test_a_stop_keeps_the_finished_chunks_and_running_again_gives_the_same_bytes
 
 
 def test_the_latent_of_the_autoencoder_is_another_encoder(inputs: dict[str, Path], tmp_path: Path) -> None:
-    pytest.importorskip("stages.diffusion.autoencoder")
     from diffusers import AutoencoderTiny
 
     torch.manual_seed(0)
