@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
@@ -20,6 +21,7 @@ Precision = Literal["no", "bf16", "fp16"]
 Given = ParamSpec("Given")
 Loaded = TypeVar("Loaded")
 _asked = threading.Event()
+_deaf: ContextVar[bool] = ContextVar("deaf", default=False)
 _loading = threading.RLock()
 _counting = threading.Lock()
 _inside = 0  # threads within `one_thread`
@@ -29,7 +31,17 @@ _stop_of_all: Any = None  # in a process of `launch`: the event its parent sets
 
 def stop_asked() -> bool:
     """Whether Ctrl-C or SIGTERM came; a long loop looks at the end of each step, saves, and raises `Interrupted`."""
-    return _asked.is_set()
+    return _asked.is_set() and not _deaf.get()
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Within, in this thread: no stop is heard. For seconds of work that is part of a step of something longer."""
+    before = _deaf.set(True)
+    try:
+        yield
+    finally:
+        _deaf.reset(before)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ Shapes: k classes, m stored images of each, n images as they are saved, c = 3 ch
 """
 
 import logging
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,8 +59,10 @@ def run(settings: CondensationSettings, inputs: Inputs, out: Path, seed: int, en
                 told["val_bal_acc_start"] = looks.score(learned, 0)
                 best.offer(learned, told["val_bal_acc_start"], 0)
             told["loss"] = lesson.gradient(k)
+            if learned.log_rate.grad is not None:
+                told["student_rate"] = math.exp(float(learned.log_rate.detach()))
             if not descent.step(told["loss"]):
-                log.warning("%s: step %d came apart; images went back, steps are half as long now", settings.method, k)
+                log.warning("step %d of %s came apart: images went back, steps are halved", k + 1, settings.method)
             if looks.due(k, lesson.steps):
                 told["val_bal_acc"] = looks.score(learned, k + 1)
                 best.offer(learned, told["val_bal_acc"], k + 1)
@@ -79,11 +82,15 @@ def run(settings: CondensationSettings, inputs: Inputs, out: Path, seed: int, en
                 f"The distillation came apart: {error}. Lower distillation.image_rate or network_rate."
             ) from error
     tables.write(out / "curves.parquet", curves, "curves")
-    _write(settings, lesson.tiles, best, int(learned.backoffs), inputs, out, lesson.facts)
+    _write(settings, lesson.tiles, best, int(learned.backoffs), inputs, out, {"steps": lesson.steps, **lesson.facts})
 
 
 class _Looks:
-    """Looks at val: a ConvNet-3 trained on the images as they would be saved, from a start of its own each time."""
+    """Looks at val: a ConvNet-3 trained on the images as they would be saved.
+
+    Each look begins with the same weights and draws the same batches, so that looks differ by the images alone. A stop
+    waits for the end of a look, which takes seconds, so that the step it belongs to is not lost.
+    """
 
     def __init__(self, settings: CondensationSettings, train: Tiles, tiles: Path, out: Path, seed: int) -> None:
         self.given, self.train, self.out, self.seed = settings.distillation, train, out, seed
@@ -109,7 +116,8 @@ class _Looks:
         px = int(pixels_nhwc.shape[1])
         facts = classifiers.facts(self.training, plan, len(self.train.classes), px, grey=False)
         stream = partial(streams.torch_stream, self.seed, "look")
-        trained = classifiers.train(self.training, plan, facts, (sample, val), self.out, f"look-{steps}", stream)
+        with compute.undisturbed():
+            trained = classifiers.train(self.training, plan, facts, (sample, val), self.out, f"look-{steps}", stream)
         p_nk = classifiers.ask(trained.network, facts, val.pixels_nhwc, plan.bf16)
         return float(metrics.scores(val.labels_n, p_nk)["balanced_accuracy"])
 

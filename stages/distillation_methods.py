@@ -17,6 +17,7 @@ from stages.contracts import UserError
 from stages.distill import (
     compiled,
     distribution_matching,
+    finite,
     flat,
     formation,
     gradient_matching,
@@ -133,7 +134,9 @@ def _gradient_matching(material: Material) -> How:
         )
 
     def gradient(k: int) -> float:
-        network.set(train(k) if k % outer else material.network(k // outer))
+        trained = train(k) if k % outer else []
+        sound = bool(trained) and finite.all_finite(*trained)  # one that came apart makes room for a new one
+        network.set(trained if sound else material.network(k // outer))
         found = gradient_matching.step(
             ready,
             network.get(),

@@ -59,7 +59,7 @@ class DistillationSettings(Settings):
     image_rate: float | None = Field(None, gt=0, le=1e6)
     """Learning rate of the images; null: 0.1 of dc and dsa, 1 of dm, 100 of mtt and tesla."""
     image_momentum: float = Field(0.5, ge=0, lt=1)
-    """Momentum of the images."""
+    """Momentum of the images, and of labels and rates that are learned with them."""
     clip: bool = True
     """Whether images are kept within what a picture can show after each step, so that what is learned can be saved."""
     outer: int | None = Field(None, ge=1, le=1000)

@@ -55,10 +55,6 @@ class Tiles(NamedTuple):
         """Class probabilities of tiles, b × k: 1 for their class."""
         return one_hot(self.labels_n[rows_b], len(self.classes), device)
 
-    def every(self) -> Ints:
-        """All rows."""
-        return np.arange(len(self.labels_n))
-
     def of_class(self, label: int) -> Ints:
         """The rows of a class."""
         return np.flatnonzero(self.labels_n == label)
@@ -82,7 +78,9 @@ def read(folder: Path, image_px: int | None, role: str = "train", like: Tiles | 
     tiles = images.read(folder / "images", role=role)
     lacking = [name for number, name in enumerate(tiles.classes) if not (tiles.labels_n == number).any()]
     if lacking and like is None:
-        raise UserError(f"{lacking[0]} has no {role} tile, so nothing can be distilled into it; leave the class out.")
+        raise UserError(
+            f"There is no {role} tile of {', '.join(lacking)}, so nothing can be distilled; leave that out."
+        )
     px = tiles.pixels_nhwc.shape[1] if image_px is None else image_px
     pixels_nhwc = protocol.resize(tiles.pixels_nhwc, px)
     mean, std = protocol.channel_statistics(pixels_nhwc) if like is None else (like.mean, like.std)

@@ -6,10 +6,12 @@ continued after any epoch. Among several learning rates val chooses, by the firs
 Shapes: e = epochs + 1 moments, p parameters, n tiles, k classes.
 """
 
+import logging
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
     import torch
 
     from stages.distill.student import Shape
-    from stages.distill.trajectory_matching import Gradients
+    from stages.distill.trajectory_matching import Batch, Gradients
     from stages.distilling_data import Tiles
 
+log = logging.getLogger(__name__)
 VAL_TILES = 1000
 """At most so many val tiles, evenly spread, are looked at after an epoch."""
 
@@ -36,7 +39,7 @@ class ExpertsSettings(Settings):
     """Experts."""
     epochs: int = Field(50, ge=1, le=10_000)
     """Epochs of each."""
-    learning_rates: tuple[float, ...] = Field((0.01,), min_length=1)
+    learning_rates: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field((0.01,), min_length=1)
     """Learning rates; where there are several, the first expert is trained with each and val chooses."""
     batch: int = Field(256, ge=1, le=65_536)
     """Tiles per step."""
@@ -83,23 +86,32 @@ def run(settings: ExpertsSettings, inputs: Inputs, out: Path, seed: int, engine:
     work = partial(_train, settings, train, val, store.work_folder(out), seed)
     first = [Course(0, rate, place) for place, rate in enumerate(settings.learning_rates)]
     curves = dict(zip(first, engine.map(work, first), strict=True))
-    last = {course: curve[-1]["val_loss"] for course, curve in curves.items() if math.isfinite(curve[-1]["val_loss"])}
+    last = {course: curve[-1]["val_loss"] for course, curve in curves.items() if holds(curve)}
     if not last:
         raise UserError(f"At none of the rates {list(settings.learning_rates)} did an expert hold. Lower them.")
     best = min(last, key=lambda course: last[course])
-    kept = [best._replace(number=number) for number in range(settings.count)]
-    curves |= dict(zip(kept[1:], engine.map(work, kept[1:]), strict=True))
-    for course in kept:
+    wanted = [best._replace(number=number) for number in range(settings.count)]
+    curves |= dict(zip(wanted[1:], engine.map(work, wanted[1:]), strict=True))
+    kept = [course for course in wanted if holds(curves[course])]
+    if len(kept) < len(wanted):
+        log.warning("%d of %d experts came apart and are set aside", len(wanted) - len(kept), len(wanted))
+    for number, course in enumerate(kept):
         epochs_ep = _epochs(store.work_folder(out) / course.what, settings.epochs)
-        store.write_tensors(out / f"expert_{course.number:03d}.safetensors", {"epochs_ep": epochs_ep})
+        store.write_tensors(out / f"expert_{number:03d}.safetensors", {"epochs_ep": epochs_ep})
     rows = [{"expert": c.number, "rate": c.rate, **row} for c, curve in curves.items() for row in curve]
     pd.DataFrame(rows).to_parquet(out / "curves.parquet", index=False)
     of_network = {"mean": train.mean, "std": train.std, "classes": list(train.classes)}
     of_network |= {"size_px": train.pixels_nhwc.shape[1], "width": settings.width, "depth": settings.depth}
     store.write_json(out / "network.json", of_network)
     ends = [curves[course][-1]["val_bal_acc"] for course in kept]
-    told = {"experts": settings.count, "epochs": settings.epochs, "learning_rate": best.rate}
+    told: dict[str, Any] = {"experts": len(kept), "set_aside": len(wanted) - len(kept), "epochs": settings.epochs}
+    told["learning_rate"] = best.rate
     store.write_json(out / "facts.json", told | {"val_bal_acc": {"least": min(ends), "most": max(ends)}})
+
+
+def holds(curve: Sequence[dict[str, float]]) -> bool:
+    """Whether a training came to its end with numbers."""
+    return math.isfinite(curve[-1]["val_loss"])
 
 
 def _train(
@@ -108,14 +120,19 @@ def _train(
     """One expert, from the last epoch that is there; what val says of it after every epoch."""
     from stages.classify import dsa
     from stages.distill import experts, flat, student
+    from stages.distill.trajectory_matching import Batch
 
     folder, device = work / course.what, compute.device()
     shape = student.Shape(len(train.classes), train.pixels_nhwc.shape[1], settings.width, settings.depth)
     stream = partial(streams.torch_stream, seed, "expert", course.number)
     with compute.one_thread():
         ready = _gradients(shape, distilling_data.usable(settings.mode), device.type)
-        every = train.every()
-        img_nchw, target_nk = train.normalised(every, train.bytes_on(device)), train.targets(every, device)
+        pixels_nhwc = train.bytes_on(device)
+
+        def shown(rows_b: "torch.Tensor") -> "Batch":
+            rows = rows_b.numpy()
+            return Batch(train.normalised(rows, pixels_nhwc), train.targets(rows, device))
+
         theta_p = flat.flatten(student.draw(shape, stream("weights"))).to(device)
         store.write_tensors(folder / "epoch_000.safetensors", {"theta_p": theta_p})
         curve: list[dict[str, float]] = []
@@ -126,7 +143,7 @@ def _train(
             else:
                 strength = dsa.Strength() if settings.augment else None
                 how = (course.rate, settings.batch, stream("epoch", epoch), strength)
-                theta_p = experts.epoch(ready.descent, theta_p, img_nchw, target_nk, *how)
+                theta_p = experts.epoch(ready.descent, theta_p, shown, len(train.labels_n), *how)
                 store.write_tensors(path, {"theta_p": theta_p})
             curve.append({"epoch": epoch, **_on_val(shape, theta_p, val)})
             if compute.stop_asked() and epoch < settings.epochs:

@@ -9,7 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from stages.distill import finite
+
 MOST_BACKOFFS = 12
+MOST_OF_RATE = 0.1
+"""The most one gradient moves the logarithm of the student's rate: a tenth up or down. The loss is a square of how far
+a student overshoots: without a bound one step could throw the rate to where nothing is learned any more."""
 SURE = 4.0
 """Logit of an image's own class, the others' being 0, where soft labels begin: .89 among eight classes."""
 
@@ -27,6 +32,8 @@ class Learned(nn.Module):
     """Images, their labels, the learning rate they are to be learned by, and what the guard needs."""
 
     good: Tensor
+    good_label: Tensor
+    good_log_rate: Tensor
     backoffs: Tensor
 
     def __init__(self, img_kmchw: Tensor, target_kmk: Tensor, soft: bool, rate: float) -> None:
@@ -36,11 +43,25 @@ class Learned(nn.Module):
         self.log_rate = nn.Parameter(torch.tensor(math.log(rate)))
         self.soft = soft
         self.register_buffer("good", img_kmchw.clone())
+        self.register_buffer("good_label", self.label.detach().clone())
+        self.register_buffer("good_log_rate", self.log_rate.detach().clone())
         self.register_buffer("backoffs", torch.tensor(0))
 
     def targets(self) -> Tensor:
         """Class probabilities of every stored image, k × m × k."""
         return self.label.softmax(2) if self.soft else self.label.detach() / SURE
+
+    def keep(self) -> None:
+        """Take all that is learned as it is now for good."""
+        self.good.copy_(self.image)
+        self.good_label.copy_(self.label)
+        self.good_log_rate.copy_(self.log_rate)
+
+    def go_back(self) -> None:
+        """To what was good."""
+        self.image.copy_(self.good)
+        self.label.copy_(self.good_label)
+        self.log_rate.copy_(self.good_log_rate)
 
 
 class Best(nn.Module):
@@ -70,8 +91,8 @@ class Best(nn.Module):
 class Descent:
     """Steps down the gradients that a method has left in `Learned`, none of which may come apart.
 
-    A gradient that is no number is not followed: images go back to where they were before the last step, momentum is
-    forgotten, and every later step is half as long. What was done is counted in `learned.backoffs`.
+    A gradient that is no number is not followed: all that is learned goes back to where it was before the last step,
+    momentum is forgotten, and every later step is half as long. What was done is counted in `learned.backoffs`.
     """
 
     def __init__(self, learned: Learned, rates: Rates, limits: tuple[Tensor, Tensor] | None) -> None:
@@ -93,17 +114,19 @@ class Descent:
         """
         learned = self.learned
         found = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not (math.isfinite(loss) and bool(torch.stack([g.isfinite().all() for g in found]).all())):
+        if not (math.isfinite(loss) and finite.all_finite(*found)):
             learned.backoffs += 1
             if int(learned.backoffs) >= MOST_BACKOFFS:
                 raise FloatingPointError(
-                    f"gradients were no numbers {MOST_BACKOFFS} times, though images went back and steps were halved"
+                    f"gradients were no numbers {MOST_BACKOFFS} times, though each time images went back a step"
                 )
-            learned.image.copy_(learned.good)
+            learned.go_back()
             self.optimizer.state.clear()
             self.optimizer.zero_grad(set_to_none=True)
             return False
-        learned.good.copy_(learned.image)
+        learned.keep()
+        if learned.log_rate.grad is not None and self.rates[2]:
+            learned.log_rate.grad.clamp_(-MOST_OF_RATE / self.rates[2], MOST_OF_RATE / self.rates[2])
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * 0.5 ** int(learned.backoffs)
         self.optimizer.step()

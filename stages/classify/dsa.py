@@ -93,11 +93,6 @@ def draw(n: int, generator: Generator, strength: Strength | None = None, siamese
     )
 
 
-def part(parameters: Parameters, rows: slice) -> Parameters:
-    """The parameters of some of the images."""
-    return Parameters(*(value[rows] for value in parameters))
-
-
 def apply(img_nchw: Tensor, parameters: Parameters) -> Tensor:
     """The augmented images, n × c × h × w; differentiable in the images.
 

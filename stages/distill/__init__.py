@@ -1,1 +1,1 @@
-"""Coresets, and later gradient, distribution and trajectory matching."""
+"""Coresets, and images that are learned by gradient, distribution and trajectory matching."""

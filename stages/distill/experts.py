@@ -5,7 +5,7 @@ decay, every image once an epoch in a new order, augmented (DSA; each image has 
 code draws one for a batch). The last batch of an epoch is used though it is smaller, as the public code does; it is
 filled up with blank images whose targets are 0, so that a compiler meets one size only. Blank images change nothing:
 every image is normalised on its own, and the targets of the others are scaled so that the mean is over them alone.
-Shapes: p parameters, n images, b of a batch, c channels, h = w pixels, k classes.
+Shapes: p parameters, b images of a batch, c channels, h = w pixels, k classes.
 """
 
 from collections.abc import Callable
@@ -15,62 +15,43 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from stages.classify import dsa
-from stages.classify.sending import sent
 from stages.distill.trajectory_matching import Batch
 
 Descent = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(θ_p, img_bchw, target_bk) -> gradient of the mean cross entropy by θ (`trajectory_matching.Gradients.descent`)."""
-
-
-def train(
-    descent: Descent,
-    start_p: Tensor,
-    img_nchw: Tensor,
-    target_nk: Tensor,
-    epochs: int,
-    rate: float,
-    batch: int,
-    generator: Generator,
-    strength: dsa.Strength | None,
-) -> list[Tensor]:
-    """The expert at its start and after every epoch: epochs + 1 vectors, none sharing memory with another.
-
-    Args:
-        descent: the gradient, prepared.
-        start_p: random parameters (`student.draw`, `flat.flatten`).
-        img_nchw: normalised images.
-        target_nk: class probabilities.
-        epochs: how many.
-        rate: step size.
-        batch: images of a step.
-        generator: on the CPU, of order and augmentation; used on and on. To go on between epochs call `epoch`.
-        strength: how far the augmentation goes; None: no augmentation.
-    """
-    snapshots = [start_p.clone()]
-    for _ in range(epochs):
-        snapshots.append(epoch(descent, snapshots[-1], img_nchw, target_nk, rate, batch, generator, strength))
-    return snapshots
+Shown = Callable[[Tensor], Batch]
+"""Numbers of images, on the CPU -> those images, normalised, and their class probabilities."""
 
 
 def epoch(
     descent: Descent,
     theta_p: Tensor,
-    img_nchw: Tensor,
-    target_nk: Tensor,
+    shown: Shown,
+    count: int,
     rate: float,
     batch: int,
     generator: Generator,
     strength: dsa.Strength | None,
 ) -> Tensor:
-    """The expert after one more epoch, a new vector; arguments as of `train`."""
+    """The expert after one more epoch: a new vector, which shares no memory with another.
+
+    Args:
+        descent: the gradient, prepared.
+        theta_p: its parameters before; at first random (`student.draw`, `flat.flatten`).
+        shown: the images.
+        count: how many there are.
+        rate: step size.
+        batch: images of a step.
+        generator: on the CPU, of order and augmentation.
+        strength: how far the augmentation goes; None: no augmentation.
+    """
     theta_p = theta_p.clone()
-    batch = min(batch, len(img_nchw))
-    for rows_b in torch.split(torch.randperm(len(img_nchw), generator=generator), batch):
-        rows_b = sent(rows_b, img_nchw.device)
-        img_bchw = img_nchw[rows_b]
+    batch = min(batch, count)
+    for rows_b in torch.split(torch.randperm(count, generator=generator), batch):
+        img_bchw, target_bk = shown(rows_b)
         if strength is not None:
             img_bchw = dsa.apply(img_bchw, dsa.draw(len(rows_b), generator, strength))
-        theta_p -= rate * descent(theta_p, *filled(Batch(img_bchw, target_nk[rows_b]), batch))
+        theta_p -= rate * descent(theta_p, *filled(Batch(img_bchw, target_bk), batch))
     return theta_p
 
 

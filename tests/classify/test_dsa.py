@@ -22,17 +22,22 @@ def images(n: int = 40, size: int = 16, seed: int = 1) -> torch.Tensor:
     return torch.randn(n, 3, size, size, generator=stream(seed), dtype=torch.float64)
 
 
+def part(parameters: dsa.Parameters, rows: slice) -> dsa.Parameters:
+    """Those of some of the images."""
+    return dsa.Parameters(*(value[rows] for value in parameters))
+
+
 def test_a_batch_split_in_two_is_augmented_as_the_whole() -> None:
     img, parameters = images(), dsa.draw(40, stream())
     whole = dsa.apply(img, parameters)
-    halves = [dsa.apply(img[rows], dsa.part(parameters, rows)) for rows in (slice(0, 13), slice(13, None))]
+    halves = [dsa.apply(img[rows], part(parameters, rows)) for rows in (slice(0, 13), slice(13, None))]
     assert torch.equal(torch.cat(halves), whole)
     assert not torch.equal(whole, img)
 
 
 def test_an_image_is_augmented_alone_as_among_others_though_only_what_it_has_drawn_is_computed() -> None:
     img, parameters = images(), dsa.draw(40, stream())
-    alone = [dsa.apply(img[n : n + 1], dsa.part(parameters, slice(n, n + 1))) for n in range(40)]
+    alone = [dsa.apply(img[n : n + 1], part(parameters, slice(n, n + 1))) for n in range(40)]
     assert torch.equal(torch.cat(alone), dsa.apply(img, parameters))
 
 

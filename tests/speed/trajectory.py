@@ -66,8 +66,10 @@ def task(ipc: int, batch: int, steps: int, seed: int = 0) -> Task:
     real, real_classes = drawn(40)
     start_p = flat.flatten(student.draw(SHAPE, generator))
     descent = trajectory_matching.gradients(SHAPE, "plain").descent
-    target = F.one_hot(real_classes, SHAPE.classes).float()
-    target_p = experts.train(descent, start_p, real, target, 2, RATE, 64, generator, None)[-1]
+    target, target_p = F.one_hot(real_classes, SHAPE.classes).float(), start_p
+    for _ in range(2):
+        shown = (len(real), RATE, 64, generator, None)
+        target_p = experts.epoch(descent, target_p, lambda rows: Batch(real[rows], target[rows]), *shown)
     img, classes = drawn(ipc)
     rows = trajectory_matching.minibatches(len(img), batch, steps, generator)
     return Task(start_p, target_p, img, classes, rows)
