@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 import torch
 from textures import Serial, Threads, digests, write_tiles
 
-from stages import compute, expert_reading, experts, store
+from stages import compute, expert_reading, experts, store, streams
 from stages.contracts import Inputs, Interrupted, UserError
+from stages.distill import student
 from stages.experts import ExpertsSettings
 
 QUICK: dict[str, Any] = {"count": 3, "epochs": 2, "batch": 16, "image_px": 16, "width": 8, "mode": "plain"}
@@ -71,6 +73,33 @@ def test_val_chooses_among_rates_and_one_at_which_all_comes_apart_is_never_chose
     assert store.read_json(tmp_path / "out" / "facts.json")["learning_rate"] == ends.idxmin() == 0.05
     with pytest.raises(UserError, match="Lower them"):
         run(inputs, tmp_path / "apart", learning_rates=(1e38,), epochs=2)
+
+
+@pytest.mark.parametrize("rates", [(0.0,), (-0.01,), (math.inf,)])
+def test_a_rate_at_which_nothing_can_be_learned_is_refused(rates: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="learning_rates"):
+        ExpertsSettings(learning_rates=rates)
+
+
+def test_an_expert_that_comes_apart_is_set_aside_and_the_others_stay(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = run(inputs, tmp_path / "whole")
+    draw = student.draw
+
+    def spoilt(shape: student.Shape, generator: torch.Generator) -> student.Parameters:
+        drawn = draw(shape, generator)
+        return [p * math.nan for p in drawn] if generator.initial_seed() == seed else drawn
+
+    seed = streams.torch_stream(3, "expert", 1, "weights").initial_seed()
+    monkeypatch.setattr(student, "draw", spoilt)
+    found = run(inputs, tmp_path / "out")
+    assert "1 of 3 experts came apart" in caplog.text
+    assert len(found.files) == 2 and all(path.exists() for path in found.files)
+    assert store.read_json(tmp_path / "out" / "facts.json")["set_aside"] == 1
+    for kept, number in ((0, 0), (1, 2)):
+        for mine, other in zip(found.moments(kept, 0, 2), whole.moments(number, 0, 2), strict=True):
+            assert torch.equal(mine, other)
 
 
 def test_a_stop_keeps_the_epochs_that_were_done(

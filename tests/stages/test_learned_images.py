@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from stages.learned_images import MOST_BACKOFFS, Best, Descent, Learned, Rates
+from stages.learned_images import MOST_BACKOFFS, MOST_OF_RATE, Best, Descent, Learned, Rates
 
 RATES = Rates(image=1.0, momentum=0.5, label=1.0, log_rate=0.1)
 
@@ -61,13 +63,35 @@ def test_hard_targets_are_one_hot_and_soft_ones_begin_surely() -> None:
     assert soft.requires_grad
 
 
-def test_the_learning_rate_stays_positive_however_it_is_pulled() -> None:
+@pytest.mark.parametrize("pull", [1e4, -1e4, 1e38])
+def test_no_single_gradient_throws_the_learning_rate_away(pull: float) -> None:
     one = learned()
-    descent = Descent(one, RATES._replace(log_rate=1.0), None)
-    for _ in range(20):
-        one.log_rate.grad = torch.tensor(1.0)
-        descent.step(0.0)
-    assert 0 < float(one.log_rate.detach().exp()) < 1e-15
+    descent = Descent(one, RATES, None)
+    for steps, wanted in ((1, 1.0), (2, 2.5)):  # with momentum: 1, then 1 + 0.5 · 1 more
+        one.log_rate.grad = torch.tensor(pull)
+        assert descent.step(0.0)
+        moved = float(one.log_rate.detach()) - math.log(0.01)
+        assert moved == pytest.approx(-math.copysign(wanted * MOST_OF_RATE, pull), rel=1e-4), steps
+
+
+def test_a_small_gradient_moves_the_learning_rate_as_far_as_it_says() -> None:
+    one = learned()
+    one.log_rate.grad = torch.tensor(0.5)
+    Descent(one, RATES, None).step(0.0)
+    assert float(one.log_rate.detach()) == pytest.approx(math.log(0.01) - 0.05, rel=1e-5)
+
+
+def test_labels_and_rate_go_back_with_the_images() -> None:
+    one = learned(soft=True)
+    descent = Descent(one, RATES, None)
+    before = one.label.detach().clone()
+    one.label.grad, one.log_rate.grad = torch.ones_like(one.label), torch.tensor(0.5)
+    descent.step(0.0)
+    assert torch.equal(one.label.detach(), before - 1), "labels follow their gradient"
+    one.image.grad = torch.full_like(one.image, torch.nan)
+    assert not descent.step(0.0)
+    assert torch.equal(one.label.detach(), before)
+    assert float(one.log_rate.detach()) == pytest.approx(math.log(0.01))
 
 
 def test_the_best_is_kept_and_a_tie_keeps_the_earlier() -> None:
