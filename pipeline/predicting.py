@@ -122,10 +122,10 @@ def predict(
     rows = study_results.cells(study, measured)
     first = rows[rows["network"] == next(iter(study.config.benchmark.networks))]
     reached = tuple(first[study_prediction.ACCURACY].tolist())
-    level = study.config.level
-    told = expected(known.studied.points, float(np.mean(reached)), per_class, methods or studied, level)
-    chance = float(first["chance"].iloc[0])
-    return Answer(reached, chance, per_class, level, told, tuple(cautions(known, float(np.mean(reached)), per_class)))
+    mean, asked, level = float(np.mean(reached)), methods or studied, study.config.level
+    told = expected(known.studied.points, mean, per_class, asked, level)
+    warned = cautions(known, mean, per_class, asked)
+    return Answer(reached, float(first["chance"].iloc[0]), per_class, level, told, tuple(warned))
 
 
 def _measured(
@@ -154,7 +154,7 @@ def expected(
     points: Points, random: float, per_class: int, methods: Sequence[str], level: float = 0.95
 ) -> tuple[Foretold, ...]:
     """What each method is expected to reach where a random subset reaches `random`."""
-    model = prediction.fit(points, prediction.choose_terms(points))
+    model = prediction.fitted(points)
     count = len(methods)
     values = (np.full(count, random), np.full(count, random), np.array(methods, np.str_))
     new = Points(*values, np.full(count, float(per_class)), np.full(count, "new"))
@@ -162,21 +162,18 @@ def expected(
     return tuple(Foretold(name, found) for name, found in zip(methods, limits, strict=True))
 
 
-def cautions(known: Experience, random: float, per_class: int) -> list[str]:
-    """What stands against believing it."""
+def cautions(known: Experience, random: float, per_class: int, methods: Sequence[str]) -> list[str]:
+    """What stands against believing what is told of the methods."""
     points, tasks = known.studied.points, len(np.unique(known.studied.task_n))
     sources = len(np.unique(points.source_n))
     said = [f"It stands on {tasks} tasks of {sources} sources ({known.path.name}), each source counting once."]
     tested = prediction.tested(points)
     if tested is not None and not tested.model.mae < tested.same.mae:
         said.append("On sources left out, the model was no better than taking the random subset's own accuracy.")
-    out = prediction.outside(points, random, per_class)
-    if "random" in out:
-        low, high = points.random_n.min(), points.random_n.max()
-        said.append(f"The random subsets' accuracy lies outside of what was studied, {low:.3f} to {high:.3f}.")
-    if "size" in out:
-        low, high = points.per_class_n.min(), points.per_class_n.max()
-        said.append(f"{per_class} per class lies outside of what was studied, {low:g} to {high:g}.")
+    words = {"random": "The random subsets' accuracy lies", "size": f"{per_class} per class lies"}
+    for out in prediction.outside(points, methods, random, per_class):
+        low, high = (f"{end:.3f}" if out.what == "random" else f"{end:g}" for end in (out.low, out.high))
+        said.append(f"{words[out.what]} outside of what was studied of {', '.join(out.methods)}: {low} to {high}.")
     if not known.known_benchmark:
         said.append(
             f"{known.path.with_suffix('.json').name} is missing, so the default benchmark stood in for the study's."

@@ -60,7 +60,7 @@ def findings(of: Studied, seed: int, resamples: int, level: float) -> dict[str, 
         return {"tasks": len(np.unique(of.task_n)), "points": len(of.task_n), "correlation": [], "test": None}
     sizes = [len(np.unique(of.task_n[points.source_n == s])) for s in np.unique(points.source_n)]
     effective = correlation.effective_clusters(sizes)
-    tested, model = prediction.tested(points), prediction.fit(points, prediction.choose_terms(points))
+    tested, model = prediction.tested(points), prediction.fitted(points)
     told: dict[str, Any] = {
         "metric": ACCURACY,
         "level": level,

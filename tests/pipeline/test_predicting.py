@@ -88,12 +88,19 @@ def test_random_subsets_of_the_data_are_trained_on_and_cautions_are_said(tmp_pat
         predicting.predict(settings, guess, 19, known, run, engine.Serial(), [])
 
 
-def test_what_lies_outside_of_the_study_is_said(tmp_path: Path) -> None:
+def test_what_lies_outside_of_the_study_is_said_by_method(tmp_path: Path) -> None:
     known = predicting.experience(results(tmp_path / "results.csv"), tmp_path)
-    said = " ".join(predicting.cautions(known, 0.3, 50))
-    assert "outside of what was studied, 0.520 to 0.910" in said
-    assert "50 per class lies outside of what was studied, 1 to 10" in said and "results.json is missing" in said
-    assert "outside" not in " ".join(predicting.cautions(known, 0.7, 10))
+    said = " ".join(predicting.cautions(known, 0.3, 50, ["dc", "dm"]))
+    assert "outside of what was studied of dc, dm: 0.520 to 0.910" in said and "results.json is missing" in said
+    assert "50 per class lies outside of what was studied of dc, dm: 1 to 10" in said
+    assert "outside" not in " ".join(predicting.cautions(known, 0.7, 10, ["dc", "dm"]))
+    frame = pd.read_csv(tmp_path / "results.csv")
+    frame.loc[frame["method"] == "dm", "per_class"] *= 10
+    more = frame[frame["method"] == "random"].assign(per_class=frame["per_class"] * 10)
+    path = tmp_path / "more.csv"
+    pd.concat([frame, more]).drop_duplicates(["task", "method", "per_class", "seed"]).to_csv(path, index=False)
+    said = " ".join(predicting.cautions(predicting.experience(path, tmp_path), 0.7, 100, ["dc", "dm"]))
+    assert "100 per class lies outside of what was studied of dc: 1 to 10" in said and "of dm" not in said
 
 
 def test_the_name_of_the_data_names_the_run(tmp_path: Path) -> None:
