@@ -63,7 +63,8 @@ def two_way_resamples(
 ) -> Floats:
     """The bootstrap distribution behind `two_way`, b."""
     of_groups = np.concatenate([metric(w_bg) for w_bg in weights_in_blocks(groups, generator, resamples)])
-    return (of_groups * draw_weights(seeds, generator, resamples)).sum(1) / seeds
+    drawn_b: Floats = (of_groups * draw_weights(seeds, generator, resamples)).sum(1) / seeds
+    return drawn_b
 
 
 def weights_in_blocks(units: int, generator: np.random.Generator, resamples: int) -> Iterator[Floats]:
