@@ -158,8 +158,8 @@ def in_options(said: str) -> str:
     given = [f"tiles.{name} is {OPTIONS[name]}" for name in named if name in OPTIONS]
     given += ["per_class is --ipc"] if re.search(r"\bper_class\b", said) else []
     others = [f"tiles.{name}" for name in named if name not in OPTIONS]
-    told = [f"Among the options of predict {', '.join(given)}."] if given else []
-    told += [f"A recipe, which may stand for DATA, sets {', '.join(others)}."] if others else []
+    told = [f"For predict, {', '.join(given)}."] if given else []
+    told += [f"A recipe, which DATA may be, sets {', '.join(others)}."] if others else []
     return " ".join([said, *told])
 
 

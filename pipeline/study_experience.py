@@ -142,14 +142,13 @@ def _benchmark(about: dict[str, Any], network: str, path: Path) -> BenchmarkSett
     except ValidationError as error:
         told = "\n".join(faults(error, BenchmarkSettings))
         raise UserError(f"The benchmark that {path} tells of cannot be used:\n{told}\n{JSON_WANTED}") from error
-    if network in settings.networks:
-        return settings.model_copy(update={"networks": {network: settings.networks[network]}})
-    if "benchmark" in about:
+    if network not in settings.networks and "benchmark" in about:
         raise UserError(
             f"{path} tells how {', '.join(settings.networks)} are trained, but not {network}, whose results lie beside "
             f"it. {JSON_WANTED}"
         )
-    return settings
+    name = network if network in settings.networks else next(iter(settings.networks))
+    return settings.model_copy(update={"networks": {name: settings.networks[name]}})
 
 
 def _level(about: dict[str, Any], path: Path) -> float:

@@ -91,7 +91,7 @@ def test_groups_that_are_there_and_too_few_are_not_given_up(tmp_path: Path, know
 def test_settings_are_told_as_options_or_as_a_recipes() -> None:
     said = "Set tiles.size_px, or tiles.roles and tiles.min_patients_per_class."
     assert predicting.in_options(said) == (
-        f"{said} Among the options of predict tiles.size_px is --size. A recipe, which may stand for DATA, sets "
+        f"{said} For predict, tiles.size_px is --size. A recipe, which DATA may be, sets "
         "tiles.roles, tiles.min_patients_per_class."
     )
     assert predicting.in_options("The source has one class.") == "The source has one class."
