@@ -85,13 +85,13 @@ def predict(
     Trains three networks on random real subsets of that size, and asks a study how its distilled sets did beside such.
     """
     from pipeline import engine as engines
-    from pipeline import inspection, logs, predicting
+    from pipeline import inspection, logs, predicting, study_experience
 
     words = {"label_column": label_column, "medmnist": medmnist, "size_px": size}
     given: dict[str, object] = {name: value for name, value in words.items() if value is not None}
     if group_column is not None:
         given["group_column"] = group_column or None
-    known = predicting.experience(study, root)
+    known = study_experience.experience(study, root)
     settings, guess = inspection.settings_of(data, given)
     run = predicting.run_of(data, root)
     with logs.to(run.folder), engines.at_work("threads", workers or engines.cores()) as at_work:

@@ -30,6 +30,11 @@ from stages.tiles import TilesSettings, wanted
 CHUNK_TILES = 256
 
 
+def is_recipe(data: str) -> bool:
+    """Whether DATA is a recipe that tells of tiles, and not the tiles themselves."""
+    return data.endswith((".yaml", ".yml"))
+
+
 def settings_of(data: str, given: dict[str, Any], slides: dict[str, Any] | None = None) -> tuple[TilesSettings, bool]:
     """The settings of the tiles stage that DATA means, and whether groups may be guessed to be absent.
 
@@ -45,7 +50,7 @@ def settings_of(data: str, given: dict[str, Any], slides: dict[str, Any] | None 
 
     from pipeline import config
 
-    if data.endswith((".yaml", ".yml")):
+    if is_recipe(data):
         tiles = config.load(Path(data)).tiles
         raw, guess = tiles.model_dump(), False
     else:
@@ -54,7 +59,7 @@ def settings_of(data: str, given: dict[str, Any], slides: dict[str, Any] | None 
     try:
         return TilesSettings.model_validate(raw | given | {"slides": raw.get("slides", {}) | cut}), guess
     except ValidationError as error:
-        raise UserError(f"{data} cannot be inspected so:\n" + "\n".join(config.faults(error))) from error
+        raise UserError(f"{data} cannot be read so:\n" + "\n".join(config.faults(error))) from error
 
 
 def of_slides(settings: TilesSettings) -> bool:

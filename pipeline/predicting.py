@@ -1,40 +1,40 @@
 """What distillation would give, before any is done: random real subsets now, and a study's experience with others."""
 
-import io
+import logging
+import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
-import pandas as pd
 
-from pipeline import study_prediction, study_results
+from pipeline import config, inspection, keys, runner, study_prediction, study_results
 from pipeline.runner import Run
-from pipeline.study import Measured, Study, measure
+from pipeline.study import Study, measure
 from pipeline.study_config import RANDOM, StudyConfig, Task
-from stages import store
-from stages.benchmark import BenchmarkSettings
+from pipeline.study_experience import Experience
+from stages import compute, store
 from stages.contracts import Engine, Interrupted, UserError
+from stages.settings import SCHEME
+from stages.sources.table import NoGroupColumn
 from stages.stats import prediction
 from stages.stats.intervals import Interval
 from stages.stats.prediction import Points
 from stages.tiles import TilesSettings
 
+log = logging.getLogger(__name__)
 DRAWS = 3
 """Random subsets, each with a network of its own."""
 TASK = "data"
-DEFAULT = Path("runs/feasibility/study/results.csv")
-SHIPPED = Path(__file__).resolve().parent.parent / "data" / "feasibility.csv"
-
-
-class Experience(NamedTuple):
-    """A study's results."""
-
-    path: Path
-    studied: study_prediction.Studied
-    benchmark: BenchmarkSettings
-    known_benchmark: bool
-    """Whether the study tells how it trained; otherwise the defaults stand in."""
+OPTIONS = {
+    "label_column": "--label-column",
+    "group_column": '--group-column ("" for null)',
+    "medmnist": "--medmnist",
+    "size_px": "--size",
+}
+"""Options of `predict`, by the setting of the tiles that each gives."""
 
 
 class Foretold(NamedTuple):
@@ -54,35 +54,6 @@ class Answer(NamedTuple):
     level: float
     foretold: tuple[Foretold, ...]
     cautions: tuple[str, ...]
-
-
-def experience(given: Path | None, root: Path) -> Experience:
-    """The results of a study: those given, else the root's `feasibility`, else those that ship.
-
-    Raises:
-        UserError: there are none (says which command makes them), or they are not a study's.
-    """
-    places = [given] if given is not None else [root / DEFAULT, SHIPPED]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        raise UserError(
-            f"There are no results of a study at {' or '.join(map(str, places))}. Make them with: histodistill study "
-            "configs/feasibility.yaml, or give those of another study with --study."
-        )
-    results = pd.read_csv(io.BytesIO(path.read_bytes()))
-    lacking = [name for name in study_results.CELLS if name not in results]
-    if lacking:
-        raise UserError(f"{path} is not the results.csv of a study: it has no column {', '.join(lacking)}.")
-    about: dict[str, Any] = store.read_json(path.with_suffix(".json")) if path.with_suffix(".json").is_file() else {}
-    network = about.get("network", results["network"].iloc[0] if len(results) else "")
-    of = study_prediction.studied(results, network)
-    if len(np.unique(of.points.source_n)) < 2:
-        raise UserError(
-            f"{path} has distilled sets beside random subsets of {len(np.unique(of.points.source_n))} sources; to "
-            "predict for new data, two or more are wanted."
-        )
-    settings = BenchmarkSettings.model_validate(about.get("benchmark", {"seeds": 1, "resamples": 100}))
-    return Experience(path, of, settings, "benchmark" in about)
 
 
 def predict(
@@ -113,26 +84,27 @@ def predict(
     strange = sorted(set(methods) - set(studied))
     if strange:
         raise UserError(f"{known.path} tells nothing of the method {strange[0]!r}; it has {', '.join(studied)}.")
-    study, measured = _measured(tiles, guess, per_class, known, run, engine)
-    if measured.stopped and measured.left:
-        raise Interrupted("stopped; run the same command again to continue")
-    reasons = [outcome.reason for outcome in measured.outcomes if outcome.reason is not None]
-    if reasons:
-        raise UserError(reasons[0])
-    rows = study_results.cells(study, measured)
-    first = rows[rows["network"] == next(iter(study.config.benchmark.networks))]
+    try:
+        study = _with_tiles(_study(tiles, per_class, known, run), guess, engine)
+        measured = measure(study, engine)
+        reasons = [outcome.reason for outcome in measured.outcomes if outcome.reason is not None]
+        if measured.stopped and measured.left:
+            raise Interrupted("stopped; run the same command again to continue")
+        if reasons:
+            raise UserError(reasons[0])
+    except UserError as error:
+        raise UserError(in_options(str(error))) from error
+    first = study_results.cells(study, measured)
     reached = tuple(first[study_prediction.ACCURACY].tolist())
-    level = study.config.level
-    told = expected(known.studied.points, float(np.mean(reached)), per_class, methods or studied, level)
-    chance = float(first["chance"].iloc[0])
-    return Answer(reached, chance, per_class, level, told, tuple(cautions(known, float(np.mean(reached)), per_class)))
+    mean, asked = float(np.mean(reached)), methods or studied
+    told = expected(known.studied.points, mean, per_class, asked, known.level)
+    warned = cautions(known, mean, per_class, asked)
+    return Answer(reached, float(first["chance"].iloc[0]), per_class, known.level, told, tuple(warned))
 
 
-def _measured(
-    tiles: TilesSettings, guess: bool, per_class: int, known: Experience, run: Run, engine: Engine
-) -> tuple[Study, Measured]:
-    """The random subsets of the data; without groups, if there are none and nobody asked for them."""
-    config = StudyConfig(
+def _study(tiles: TilesSettings, per_class: int, known: Experience, run: Run) -> Study:
+    """The random subsets of the data, and nothing else."""
+    settings = StudyConfig(
         methods={RANDOM: {"method": "random"}},
         per_class=(per_class,),
         seeds=DRAWS,
@@ -140,21 +112,62 @@ def _measured(
         benchmark=known.benchmark.model_copy(update={"seeds": 1}),
         setups=("each",),
     )
-    kinds = [tiles, tiles.model_copy(update={"group_column": None})] if guess else [tiles]
-    found: list[tuple[Study, Measured]] = []
-    for used in kinds:
-        study = Study(config, run, (Task(TASK, TASK, used),))
-        found.append((study, measure(study, engine)))
-        if TASK in found[-1][1].tiles or found[-1][1].stopped:
-            return found[-1]
-    return found[0]
+    return Study(settings, run, (Task(TASK, TASK, tiles),))
+
+
+def _with_tiles(study: Study, guess: bool, engine: Engine) -> Study:
+    """The study with its tiles made; without groups, if they have no such column and nobody asked for one.
+
+    Any other fault stands, so that groups that are there are never given up.
+    """
+    try:
+        _make_tiles(study, engine)
+        return study
+    except NoGroupColumn:
+        if not guess:
+            raise
+    tiles = study.tasks[0].tiles.model_copy(update={"group_column": None})
+    study = study._replace(tasks=(Task(TASK, TASK, tiles),))
+    _make_tiles(study, engine)
+    return study
+
+
+def _make_tiles(study: Study, engine: Engine) -> None:
+    """Make the tiles, unless they are there, and let the run remember them."""
+    run, (step,) = study.run, study.shared()
+    run.folder.mkdir(parents=True, exist_ok=True)
+    keys.ensure(run.root)
+    with compute.graceful():
+        record, started = run.record(), time.monotonic()
+        state = runner.look(run, step, {}, record)
+        if state.seal is not None:
+            return
+        seal = runner.make(run, step, state, {}, engine, anew=False)
+        seconds = time.monotonic() - started
+        log.info("%s: done in %s", step.node, runner.duration(seconds))
+        runner.keep_record(
+            run, record | {step.node: {"folder": seal.folder.name, "seconds": round(seconds, 1)}}, {step.node}
+        )
+        if compute.stop_asked():
+            raise Interrupted("stopped after the tiles; run the same command again to continue")
+
+
+def in_options(said: str) -> str:
+    """What is said of settings, and which options of `predict` give these settings."""
+    named = dict.fromkeys(re.findall(r"\btiles\.([a-z_]+)", said))
+    given = [f"tiles.{name} is {OPTIONS[name]}" for name in named if name in OPTIONS]
+    given += ["per_class is --ipc"] if re.search(r"\bper_class\b", said) else []
+    others = [f"tiles.{name}" for name in named if name not in OPTIONS]
+    told = [f"For predict, {', '.join(given)}."] if given else []
+    told += [f"A recipe, which DATA may be, sets {', '.join(others)}."] if others else []
+    return " ".join([said, *told])
 
 
 def expected(
-    points: Points, random: float, per_class: int, methods: Sequence[str], level: float = 0.95
+    points: Points, random: float, per_class: int, methods: Sequence[str], level: float
 ) -> tuple[Foretold, ...]:
     """What each method is expected to reach where a random subset reaches `random`."""
-    model = prediction.fit(points, prediction.choose_terms(points))
+    model = prediction.fitted(points)
     count = len(methods)
     values = (np.full(count, random), np.full(count, random), np.array(methods, np.str_))
     new = Points(*values, np.full(count, float(per_class)), np.full(count, "new"))
@@ -162,21 +175,18 @@ def expected(
     return tuple(Foretold(name, found) for name, found in zip(methods, limits, strict=True))
 
 
-def cautions(known: Experience, random: float, per_class: int) -> list[str]:
-    """What stands against believing it."""
+def cautions(known: Experience, random: float, per_class: int, methods: Sequence[str]) -> list[str]:
+    """What stands against believing what is told of the methods."""
     points, tasks = known.studied.points, len(np.unique(known.studied.task_n))
     sources = len(np.unique(points.source_n))
     said = [f"It stands on {tasks} tasks of {sources} sources ({known.path.name}), each source counting once."]
     tested = prediction.tested(points)
     if tested is not None and not tested.model.mae < tested.same.mae:
         said.append("On sources left out, the model was no better than taking the random subset's own accuracy.")
-    out = prediction.outside(points, random, per_class)
-    if "random" in out:
-        low, high = points.random_n.min(), points.random_n.max()
-        said.append(f"The random subsets' accuracy lies outside of what was studied, {low:.3f} to {high:.3f}.")
-    if "size" in out:
-        low, high = points.per_class_n.min(), points.per_class_n.max()
-        said.append(f"{per_class} per class lies outside of what was studied, {low:g} to {high:g}.")
+    words = {"random": "The random subsets' accuracy lies", "size": f"{per_class} per class lies"}
+    for out in prediction.outside(points, methods, random, per_class):
+        low, high = (f"{end:.3f}" if out.what == "random" else f"{end:g}" for end in (out.low, out.high))
+        said.append(f"{words[out.what]} outside of what was studied of {', '.join(out.methods)}: {low} to {high}.")
     if not known.known_benchmark:
         said.append(
             f"{known.path.with_suffix('.json').name} is missing, so the default benchmark stood in for the study's."
@@ -202,6 +212,15 @@ def page(answer: Answer) -> str:
 
 
 def run_of(data: str, root: Path) -> Run:
-    """Where the results for some data are kept."""
-    stem = "".join(letter if letter.isalnum() else "_" for letter in Path(data.rstrip("/")).stem)
-    return Run(root, f"predict_{stem}", 0)
+    """Where the results for some data are kept, and the seed: that of a recipe, so that its tiles serve, otherwise 0.
+
+    Two files of one name have two runs: the name ends in a few digits of a digest of the whole path or address.
+
+    Raises:
+        UserError: the recipe cannot be read.
+    """
+    whole = data if SCHEME in data else str(Path(data).expanduser().resolve())
+    stem = Path(urlsplit(data).path if SCHEME in data else whole).stem
+    word = "".join(letter if letter.isalnum() else "_" for letter in stem)
+    seed = config.load(Path(data)).seed if inspection.is_recipe(data) else 0
+    return Run(root, f"predict_{word}_{store.digest_bytes(whole.encode())[:8]}", seed)

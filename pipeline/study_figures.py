@@ -147,7 +147,7 @@ def foretold(points: Points, path: Path) -> None:
     methods, sources = np.unique(points.method_n).tolist(), np.unique(points.source_n).tolist()
     drawn, axes = _figure(1, 1, 5.4, 4.4)
     axis = axes[0, 0]
-    model = prediction.fit(points, prediction.choose_terms(points))
+    model = prediction.fitted(points)
     axis.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls=":", label="as random")
     for m, method in enumerate(methods):
         for s, source in enumerate(sources):

@@ -18,6 +18,8 @@ from stages.stats.prediction import Points
 
 ACCURACY = "test_balanced_accuracy"
 ALL = "all"
+SAME = ["task", "per_class", "seed"]
+"""What a distilled set and the random subset that it is held against have in common."""
 
 
 class Studied(NamedTuple):
@@ -26,6 +28,10 @@ class Studied(NamedTuple):
     points: Points
     task_n: npt.NDArray[np.str_]
     chance_n: npt.NDArray[np.float64]
+    results: int
+    """Results of distilled sets (task × method × size × seed) that the points are the means of."""
+    alike: int
+    """Those of them that another method reached as well, to the last digit, for the same task, size and seed."""
 
     @property
     def skill(self) -> Points:
@@ -35,36 +41,43 @@ class Studied(NamedTuple):
 
 
 def studied(results: pd.DataFrame, network: str) -> Studied:
-    """A point for every task, method and size where both it and the random subset have results; means over seeds.
+    """A point for every task, method and size: the means over the seeds that both it and the random subset have.
 
     Args:
         results: of `study_results.cells`.
         network: whose accuracy.
     """
     of = results[(results["setup"] == "each") & (results["network"] == network) & results[ACCURACY].notna()]
-    keys = ["task", "per_class"]
-    random = of[of["method"] == RANDOM].groupby(keys)[ACCURACY].mean()
+    random = of[of["method"] == RANDOM].groupby(SAME)[ACCURACY].mean().reset_index(name="x")
     rest = of[~of["method"].isin((RANDOM, ALL_REAL))]
-    mean = rest.groupby(["task", "source", "method", "per_class", "chance"])[ACCURACY].mean().reset_index(name="y")
-    joined = mean.merge(random.reset_index(name="x"), on=keys).sort_values(["source", "task", "method", "per_class"])
+    keys = ["task", "source", "method", "per_class", "chance"]
+    pairs = rest.groupby([*keys, "seed"])[ACCURACY].mean().reset_index(name="y").merge(random, on=SAME)
+    order = ["source", "task", "method", "per_class"]
+    joined = pairs.groupby(keys)[["x", "y"]].mean().reset_index().sort_values(order)
     number = {name: joined[name].to_numpy(np.float64) for name in ("x", "y", "per_class", "chance")}
     name = {name: joined[name].to_numpy(np.str_) for name in ("method", "source", "task")}
     points = Points(number["x"], number["y"], name["method"], number["per_class"], name["source"])
-    return Studied(points, name["task"], number["chance"])
+    return Studied(points, name["task"], number["chance"], len(pairs), _alike(pairs))
+
+
+def _alike(pairs: pd.DataFrame) -> int:
+    """How many `y` another method has as well, to 1e-12, for the same task, size and seed."""
+    ordered = pairs.sort_values([*SAME, "y"])
+    near = ordered.groupby(SAME)["y"].diff() <= 1e-12
+    return int((near | near.shift(-1, fill_value=False)).sum())
 
 
 def findings(of: Studied, seed: int, resamples: int, level: float) -> dict[str, Any]:
     """Correlations, power, the model and its test, as JSON values; NaN is null."""
-    points = of.points
+    points, counts = of.points, {"points": len(of.task_n), "results": of.results, "results_alike": of.alike}
     if len(np.unique(of.task_n)) < 2:
-        return {"tasks": len(np.unique(of.task_n)), "points": len(of.task_n), "correlation": [], "test": None}
+        return counts | {"tasks": len(np.unique(of.task_n)), "correlation": [], "test": None}
     sizes = [len(np.unique(of.task_n[points.source_n == s])) for s in np.unique(points.source_n)]
     effective = correlation.effective_clusters(sizes)
-    tested, model = prediction.tested(points), prediction.fit(points, prediction.choose_terms(points))
-    told: dict[str, Any] = {
+    tested, model = prediction.tested(points), prediction.fitted(points)
+    told: dict[str, Any] = counts | {
         "metric": ACCURACY,
         "level": level,
-        "points": len(of.task_n),
         "tasks": sum(sizes),
         "sources": len(sizes),
         "effective_sources": effective,
@@ -91,7 +104,7 @@ def _rows(of: Studied) -> Iterator[dict[str, Any]]:
 
 
 def _correlations(of: Studied, seed: int, resamples: int, level: float) -> Iterator[dict[str, Any]]:
-    """Of all points, of each method, and of each method and size."""
+    """Of all points, of each method, and of each method and size, where they are of three tasks or more."""
     p = of.points
     kinds = [(ALL, None), *((m, None) for m in np.unique(p.method_n).tolist())]
     kinds += [(m, n) for m in np.unique(p.method_n).tolist() for n in np.unique(p.per_class_n).tolist()]
@@ -103,7 +116,8 @@ def _correlations(of: Studied, seed: int, resamples: int, level: float) -> Itera
             keep_n &= p.per_class_n == size
         if len(np.unique(of.task_n[keep_n])) < 3:
             continue
-        row: dict[str, Any] = {"method": method, "per_class": size, "points": int(keep_n.sum())}
+        sources = len(np.unique(p.source_n[keep_n]))
+        row: dict[str, Any] = {"method": method, "per_class": size, "points": int(keep_n.sum()), "sources": sources}
         for scale, points in (("accuracy", p), ("skill", of.skill)):
             some = points.where(keep_n)
             for name, statistic in (("pearson", correlation.pearson), ("spearman", correlation.spearman)):
@@ -128,10 +142,11 @@ def _without_nan(value: Any) -> Any:
 def markdown(told: Mapping[str, Any]) -> str:
     """The findings in words and tables."""
     if not told["correlation"]:
-        return (
+        few = (
             f"The study has {told['tasks']} tasks with results of a distilled set and of a random subset; three or "
-            "more are wanted to correlate them.\n"
+            "more are wanted to correlate them."
         )
+        return "\n\n".join([few, *_alike_told(told)]) + "\n"
     return "\n".join([*_head(told), "", *_correlation_table(told), "", *_test(told)]) + "\n"
 
 
@@ -142,16 +157,47 @@ def _head(told: Mapping[str, Any]) -> list[str]:
         if found["sources"] < 0.995
         else "no correlation, however strong, could be told from none"
     )
-    first = told["correlation"][0]["accuracy_pearson"]
-    wide = "" if first["low"] is None else f" The interval of r is {first['high'] - first['low']:.2f} wide."
     return [
         "# Does a random real subset foretell the distilled set?",
         "",
         f"{told['points']} points (task × method × size) of {told['tasks']} tasks from {told['sources']} sources, "
         f"which tell as much as {told['effective_sources']:.1f} equal ones. Power: with so many independent sources "
         f"{can} (80 % power, {level} two-sided, Fisher's z); were every task independent, none below "
-        f"{found['tasks']:.2f}. Intervals ({level}) are over sources and their tasks; with four of them "
-        f"they cover the truth in about 70 to 85 of 100 studies, from six on in about 90.{wide}",
+        f"{found['tasks']:.2f}. {' '.join(_limits_told(told))}",
+        *(word for line in _alike_told(told) for word in ("", line)),
+    ]
+
+
+def _limits_told(told: Mapping[str, Any]) -> Iterator[str]:
+    """What the intervals are worth, or why there are none."""
+    least, level = correlation.LEAST_SOURCES, f"{100 * told['level']:g} %"
+    if told["sources"] >= least:
+        yield f"Intervals ({level}) are over sources and their tasks;"
+        known = correlation.covered(told["sources"], told["level"])
+        yield (
+            "of so few sources they cover the truth less often than that."
+            if known is None
+            else f"simulated with {known[0]} sources they cover the truth in {100 * known[1]:.0f} to "
+            f"{100 * known[2]:.0f} of 100 studies."
+        )
+        first = told["correlation"][0]["accuracy_pearson"]
+        if first["low"] is not None:
+            yield f"The interval of r is {first['high'] - first['low']:.2f} wide."
+    if any(row["sources"] < least for row in told["correlation"]):
+        yield (
+            f"Correlations over fewer than {least} sources have no limits: resamples of so few are nearly always ±1, "
+            "and limits taken from them would look sure where nothing is."
+        )
+
+
+def _alike_told(told: Mapping[str, Any]) -> list[str]:
+    """That some results are one and the same, where they are."""
+    if not told["results_alike"]:
+        return []
+    return [
+        f"{told['results_alike']} of the {told['results']} results of distilled sets (task × method × size × seed) are "
+        "another method's too, to the last digit: either nothing was learned there beyond the random start that the "
+        "methods share, or the test tiles are too few to part them. They are no evidence independent of each other."
     ]
 
 

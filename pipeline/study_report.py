@@ -7,7 +7,6 @@ import pandas as pd
 from pipeline import study_figures, study_prediction, study_results, study_table
 from pipeline.study import Measured, Study
 from stages import store
-from stages.stats.prediction import Points
 
 RESULTS = "results"
 """Name of the file with a row per cell, .csv, and of what is to be known of it, .json."""
@@ -32,7 +31,7 @@ def write(study: Study, measured: Measured) -> Path:
 
 
 def about(study: Study) -> dict[str, object]:
-    """What whoever predicts from the results must know: whose accuracy it is, and how it was trained."""
+    """What whoever predicts from the results must know: whose accuracy it is, how it was trained, the level wanted."""
     config = study.config
     return {
         "network": next(iter(config.benchmark.networks)),
@@ -62,6 +61,5 @@ def _prediction(study: Study, results: pd.DataFrame, out: Path) -> None:
     told = study_prediction.findings(of, study.run.seed, config.resamples, config.level)
     store.write_json(out / "prediction.json", told)
     store.write_text(out / "prediction.md", study_prediction.markdown(told))
-    if len(of.task_n) > 1:
-        points: Points = of.points
-        study_figures.foretold(points, out / "prediction.png")
+    if told["correlation"]:  # as many tasks as the page wants: a line through fewer shows nothing
+        study_figures.foretold(of.points, out / "prediction.png")

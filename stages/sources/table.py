@@ -25,6 +25,10 @@ SHOWN = 3
 """How many offenders an error names."""
 
 
+class NoGroupColumn(UserError):
+    """The source has no column of that name for its groups; it may have none."""
+
+
 class Columns(NamedTuple):
     """How the source calls its columns."""
 
@@ -91,7 +95,12 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def known(frame: pd.DataFrame, names: Sequence[str], columns: Columns, where: str) -> pd.DataFrame:
-    """The table of a source from its own columns."""
+    """The table of a source from its own columns.
+
+    Raises:
+        NoGroupColumn: it has no column for the groups, though one is asked for.
+        UserError: it lacks another column.
+    """
     result = pd.DataFrame({"name": pd.Series(list(names), dtype=object)})
     result["label"] = texts(frame[pick(frame.columns, columns.label, where)])
     if columns.group is None:
@@ -102,7 +111,7 @@ def known(frame: pd.DataFrame, names: Sequence[str], columns: Columns, where: st
         try:
             pick(frame.columns, columns.group, where)
         except UserError as error:
-            raise UserError(
+            raise NoGroupColumn(
                 f"{error} Groups (patient, slide, original) keep what belongs together in one role. If there are none, "
                 "set tiles.group_column to null: near copies are then sought and kept together (see tiles.grouping)."
             ) from None

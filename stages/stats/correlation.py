@@ -17,6 +17,12 @@ from stages.stats.intervals import Interval, percentiles
 
 Floats = npt.NDArray[np.float64]
 Names = npt.NDArray[np.str_]
+LEAST_SOURCES = 4
+"""Sources without which a correlation has no limits. With two every resample is ±1 or nothing, with three most are near
+it: limits would look sure and, simulated as `COVERED`, cover the truth in 43 to 60 of 100 studies."""
+COVERED = {4: (0.74, 0.87), 5: (0.84, 0.89), 6: (0.87, 0.91), 8: (0.90, 0.91), 15: (0.91, 0.92), 30: (0.92, 0.93)}
+"""Studies, of one, whose 95 % interval covers the truth, by the number of sources: from so many to so many. Simulated:
+normal pairs, r .9 and .5, one task a source; 2,000 studies of 1,000 resamples each."""
 
 
 def pearson(x_n: Floats, y_n: Floats) -> float:
@@ -40,11 +46,12 @@ def clustered(
     generator: np.random.Generator,
     resamples: int = 2000,
     level: float = 0.95,
+    least: int = LEAST_SOURCES,
 ) -> Interval:
     """A correlation with its percentile interval over sources and their tasks.
 
     Resamples in which the statistic is not defined (one task drawn again and again) are left out. Where the statistic
-    itself is not, or of one source, all three numbers are NaN or the limits are.
+    itself is not defined all three numbers are NaN; of fewer than `least` sources the limits are.
 
     Args:
         statistic: `pearson` or `spearman`.
@@ -54,15 +61,15 @@ def clustered(
         tasks_n: the task of every point.
         generator: draws the resamples.
         resamples: how many.
-        level: coverage aimed at. Simulated (normal pairs, r .5 and .9, one task a source) 0.95 gives with 4 sources .84
-            and .68, with 6 .93 and .85, with 20 .93 and .93.
+        level: coverage aimed at; what 0.95 gives is in `COVERED`.
+        least: sources, two or more, from which on there are limits.
     """
     rows = []
     for source in np.unique(sources_n):
         here_n = sources_n == source
         rows.append([np.flatnonzero(here_n & (tasks_n == task)) for task in np.unique(tasks_n[here_n])])
     value = statistic(x_n, y_n)
-    if len(rows) < 2 or math.isnan(value):
+    if len(rows) < max(least, 2) or math.isnan(value):
         return Interval(value, math.nan, math.nan)
     drawn_b = np.array([statistic(x_n[rows_m], y_n[rows_m]) for rows_m in _resampled(rows, generator, resamples)])
     known = drawn_b[np.isfinite(drawn_b)]
@@ -79,6 +86,12 @@ def _resampled(
         tasks = [tasks[place] for tasks in sources for place in generator.integers(len(tasks), size=len(tasks))]
         drawn.append(np.concatenate(tasks))
     return drawn
+
+
+def covered(sources: int, level: float = 0.95) -> tuple[int, float, float] | None:
+    """The entry of `COVERED` for so many sources or the next fewer: how many, from, to; None where there is none."""
+    known = [count for count in COVERED if count <= sources]
+    return (max(known), *COVERED[max(known)]) if known and level == 0.95 else None
 
 
 def effective_clusters(sizes: list[int]) -> float:

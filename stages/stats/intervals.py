@@ -18,7 +18,7 @@ Weighted = Callable[[Floats], Floats]
 """From weights of groups, b × g, to a metric of every seed, b × s."""
 
 RESAMPLES_AT_ONCE = 250
-"""Bounds memory; the result does not depend on it."""
+"""Weights of so many resamples lie in memory at a time; the result does not depend on it."""
 
 
 class Interval(NamedTuple):
@@ -62,23 +62,28 @@ def two_way_resamples(
     metric: Weighted, groups: int, seeds: int, generator: np.random.Generator, resamples: int
 ) -> Floats:
     """The bootstrap distribution behind `two_way`, b."""
-    weights = draw_weights(groups, generator, resamples)
-    of_seeds = draw_weights(seeds, generator, resamples)
-    parts = [(metric(w_bg) * v_bs).sum(1) / seeds for w_bg, v_bs in zip(_cut(weights), _cut(of_seeds), strict=True)]
-    return np.concatenate(parts)
+    of_groups = np.concatenate([metric(w_bg) for w_bg in weights_in_blocks(groups, generator, resamples)])
+    drawn_b: Floats = (of_groups * draw_weights(seeds, generator, resamples)).sum(1) / seeds
+    return drawn_b
+
+
+def weights_in_blocks(units: int, generator: np.random.Generator, resamples: int) -> Iterator[Floats]:
+    """The rows of `draw_weights`, `RESAMPLES_AT_ONCE` at a time: the same draws, in a part of the memory."""
+    for start in range(0, resamples, RESAMPLES_AT_ONCE):
+        yield draw_weights(units, generator, min(RESAMPLES_AT_ONCE, resamples - start))
 
 
 def draw_weights(units: int, generator: np.random.Generator, resamples: int) -> Floats:
-    """How often each of `units` is drawn when as many are drawn with replacement, resamples × units."""
+    """How often each of `units` is drawn when as many are drawn with replacement, resamples × units.
+
+    Raises:
+        ValueError: no unit, or no resample.
+    """
     if min(units, resamples) < 1:
         raise ValueError(f"a bootstrap needs at least one unit and one resample; got {units} and {resamples}")
-    drawn_bu = generator.integers(units, size=(resamples, units)) + units * np.arange(resamples)[:, None]
+    drawn_bu = generator.integers(units, size=(resamples, units))
+    drawn_bu += units * np.arange(resamples)[:, None]
     return np.bincount(drawn_bu.ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.float64)
-
-
-def _cut(rows: Floats) -> Iterator[Floats]:
-    for start in range(0, len(rows), RESAMPLES_AT_ONCE):
-        yield rows[start : start + RESAMPLES_AT_ONCE]
 
 
 def share_by_group(yes_n: npt.NDArray[np.bool_], groups_n: npt.NDArray[np.integer]) -> Weighted:

@@ -9,7 +9,7 @@ Shapes: b resamples, g groups, s seeds.
 import numpy as np
 import numpy.typing as npt
 
-from stages.stats.intervals import Interval, Weighted, draw_weights, percentiles, two_way
+from stages.stats.intervals import Interval, Weighted, draw_weights, percentiles, two_way, weights_in_blocks
 
 Floats = npt.NDArray[np.float64]
 
@@ -82,13 +82,13 @@ def _both(
     resamples: int,
 ) -> tuple[tuple[float, float], tuple[Floats, Floats]]:
     """The two estimates and their two bootstrap distributions over common groups."""
-    w_bg = draw_weights(groups, generator, resamples)
+    blocks = [(first[0](w_bg), second[0](w_bg)) for w_bg in weights_in_blocks(groups, generator, resamples)]
     ones_1g = np.ones((1, groups))
     values, drawn = [], []
-    for metric, seeds in (first, second):
+    for (metric, seeds), parts in zip((first, second), zip(*blocks, strict=True), strict=True):
         v_bs = draw_weights(seeds, generator, resamples)
         values.append(float(metric(ones_1g).mean()))
-        drawn.append((metric(w_bg) * v_bs).sum(1) / seeds)
+        drawn.append((np.concatenate(parts) * v_bs).sum(1) / seeds)
     return (values[0], values[1]), (drawn[0], drawn[1])
 
 
@@ -105,7 +105,10 @@ def ratio_unpaired(
     throughout, the ratio is that to 1.
     """
     value = [float(metric(np.ones((1, groups))).mean()) for metric, groups in (first, second)]
-    drawn = [metric(draw_weights(groups, generator, resamples)).mean(1) for metric, groups in (first, second)]
+    drawn = [
+        np.concatenate([metric(w_bg).mean(1) for w_bg in weights_in_blocks(groups, generator, resamples)])
+        for metric, groups in (first, second)
+    ]
     positive = drawn[1][drawn[1] > 0]
     floor = float(positive.min()) if len(positive) else 1.0
     return Interval(

@@ -7,6 +7,7 @@ Shapes: n points (a task × method × size), p columns.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ Terms = tuple[str, ...]
 TERMS: tuple[Terms, ...] = ((), ("method",), ("size",), ("method", "size"))
 """What a model may know beside the random subset; of equal errors the first wins."""
 LEAST_TO_CHOOSE = 3
-"""Sources without which the terms are not chosen: there are none then."""
+"""Sources without which terms are not chosen: there are none then. See `fitted` for the final model."""
 
 
 class Points(NamedTuple):
@@ -77,8 +78,19 @@ class Scores(NamedTuple):
     """1 − squared error / that of the mean of the others; NaN where that is without error."""
 
 
+class Beyond(NamedTuple):
+    """A range that was studied and that a new task lies outside of."""
+
+    what: str
+    """"random": what a random subset reaches; "size": images per class."""
+    methods: tuple[str, ...]
+    """Those that were studied over just this range."""
+    low: float
+    high: float
+
+
 class Tested(NamedTuple):
-    """The test by leaving one source out; a NaN stands where there are fewer than two sources."""
+    """The test by leaving one source out."""
 
     model: Scores
     """Its terms chosen without the source that is left out."""
@@ -107,6 +119,16 @@ def fit(points: Points, terms: Terms = ()) -> Model:
     x_np = design(points, terms, methods)
     beta_p, *_ = np.linalg.lstsq(x_np * root_n[:, None], points.distilled_n * root_n, rcond=None)
     return Model(terms, methods, beta_p.astype(np.float64))
+
+
+def fitted(points: Points) -> Model:
+    """The model for tasks of new sources: the one whose errors `tested` and `interval` tell.
+
+    A fold of that test has a source fewer, so terms are chosen only where each fold chooses its own as well: else the
+    errors would be those of a plainer kind of model than the one that predicts.
+    """
+    enough = len(np.unique(points.source_n)) > LEAST_TO_CHOOSE
+    return fit(points, choose_terms(points) if enough else ())
 
 
 def weights(source_n: Names) -> Floats:
@@ -185,7 +207,7 @@ def interval(points: Points, model: Model, new: Points, level: float = 0.95) -> 
 
     Args:
         points: what was studied; of two sources or more.
-        model: of `fit` on them.
+        model: of `fitted` on them.
         new: the tasks to be predicted; what they reach and where they come from is not looked at.
         level: coverage aimed at.
 
@@ -199,7 +221,21 @@ def interval(points: Points, model: Model, new: Points, level: float = 0.95) -> 
     return [Interval(v, max(0.0, v - half), min(1.0, v + half)) for v in model.predict(new).tolist()]
 
 
-def outside(points: Points, value: float, per_class: float) -> list[str]:
-    """In what a new task lies outside of what was studied: "random", "size"."""
-    ranges = (("random", points.random_n, value), ("size", points.per_class_n, per_class))
-    return [name for name, studied, given in ranges if not studied.min() <= given <= studied.max()]
+def outside(points: Points, methods: Sequence[str], value: float, per_class: float) -> list[Beyond]:
+    """The ranges that a new task lies outside of, method by method; those of methods with one range are one.
+
+    Args:
+        points: what was studied.
+        methods: what the new task is foretold of; each has points.
+        value: what a random subset of the new task reaches.
+        per_class: images per class.
+    """
+    found: dict[tuple[str, float, float], list[str]] = {}
+    for what, given in (("random", value), ("size", per_class)):
+        for method in methods:
+            of = points.where(points.method_n == method)
+            studied = of.random_n if what == "random" else of.per_class_n
+            low, high = float(studied.min()), float(studied.max())
+            if not low <= given <= high:
+                found.setdefault((what, low, high), []).append(method)
+    return [Beyond(what, tuple(names), low, high) for (what, low, high), names in found.items()]

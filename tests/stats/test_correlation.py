@@ -9,11 +9,16 @@ from stages.stats.intervals import Interval
 
 
 def clustered(
-    x: np.ndarray, y: np.ndarray, sources: list[str], tasks: list[str] | None = None, resamples: int = 2000
+    x: np.ndarray,
+    y: np.ndarray,
+    sources: list[str],
+    tasks: list[str] | None = None,
+    resamples: int = 2000,
+    least: int = correlation.LEAST_SOURCES,
 ) -> Interval:
     names = np.array(tasks or [str(n) for n in range(len(x))])
     generator = np.random.default_rng(0)
-    return correlation.clustered(correlation.pearson, x, y, np.array(sources), names, generator, resamples)
+    return correlation.clustered(correlation.pearson, x, y, np.array(sources), names, generator, resamples, least=least)
 
 
 def test_they_are_scipys_with_and_without_ties() -> None:
@@ -74,16 +79,38 @@ def test_tasks_that_are_copies_within_a_source_widen_the_interval_and_tasks_alon
 def test_points_of_one_task_stay_together() -> None:
     # Within each of two tasks the points fall, between them they rise: a resample has either both tasks, or one twice.
     x, y = np.array([0.0, 0.1, 1.0, 1.1]), np.array([0.1, 0.0, 1.1, 1.0])
-    found = clustered(x, y, list("aabb"), list("1122"))
+    found = clustered(x, y, list("aabb"), list("1122"), least=2)
     assert found == pytest.approx((correlation.pearson(x, y), -1, correlation.pearson(x, y)))
-    within = clustered(x, y, list("aabb"), list("1111"))
+    within = clustered(x, y, list("aabb"), list("1111"), least=2)
     assert within == pytest.approx(found), "a task's name means nothing in another source"
-    assert clustered(x, y, list("aabb"), list("1234")).high == pytest.approx(1), "tasks of one point each come apart"
+    assert clustered(x, y, list("aabb"), list("1234"), least=2).high == pytest.approx(1), (
+        "tasks of one point each come apart"
+    )
 
 
-def test_one_source_has_a_value_and_no_interval() -> None:
-    found = clustered(np.arange(5.0), np.arange(5.0), ["a"] * 5)
+@pytest.mark.parametrize("sources", [list("aaaaaa"), list("aaabbb"), list("aabbcc")])
+def test_fewer_than_four_sources_have_a_value_and_no_limits(sources: list[str]) -> None:
+    found = clustered(np.arange(6.0), np.arange(6.0), sources)
     assert found.value == pytest.approx(1) and math.isnan(found.low) and math.isnan(found.high)
+    one = clustered(np.arange(6.0), np.arange(6.0), list("aaaaaa"), least=1)
+    assert math.isnan(one.low), "of one source nothing can be said of sources, whatever is asked for"
+
+
+@pytest.mark.parametrize(("sources", "r", "place"), [(4, 0.9, 1), (8, 0.5, 2)])
+def test_intervals_cover_the_truth_as_often_as_is_said(sources: int, r: float, place: int) -> None:
+    rng, names, hits = np.random.default_rng(7), [str(n) for n in range(sources)], 0
+    for _ in range(200):
+        x, noise = rng.normal(size=(2, sources))
+        found = clustered(x, r * x + math.sqrt(1 - r * r) * noise, names, resamples=150)
+        hits += found.low <= r <= found.high
+    told = correlation.covered(sources)
+    assert told is not None and hits / 200 == pytest.approx(told[place], abs=0.07)
+
+
+def test_the_coverage_told_is_that_of_so_many_sources_or_the_next_fewer() -> None:
+    assert correlation.covered(7) == correlation.covered(6) == (6, *correlation.COVERED[6])
+    assert correlation.covered(1000) == (30, *correlation.COVERED[30])
+    assert correlation.covered(3) is None and correlation.covered(6, 0.8) is None
 
 
 def test_power_is_fishers_and_agrees_with_a_simulation() -> None:
@@ -107,10 +134,10 @@ def test_a_resample_has_as_many_sources_and_of_each_as_many_tasks_as_there_are()
     tasks = np.array([str(n) for n in range(12)])
     points = np.arange(12.0)
     found = correlation.clustered(
-        lambda x, _: float(len(x)), points, points, names, tasks, np.random.default_rng(0), 50
+        lambda x, _: float(len(x)), points, points, names, tasks, np.random.default_rng(0), 50, least=3
     )
     assert found == (12, 12, 12)
     few = correlation.clustered(
-        lambda x, _: float(len(np.unique(x // 4))), points, points, names, tasks, np.random.default_rng(0), 200
+        lambda x, _: float(len(np.unique(x // 4))), points, points, names, tasks, np.random.default_rng(0), 200, least=3
     )
     assert (few.low, few.high) == (1, 3), "some resamples know one source alone, some all"

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -90,6 +92,29 @@ def test_the_result_does_not_depend_on_how_many_resamples_are_computed_at_once(m
         monkeypatch.setattr(intervals, "RESAMPLES_AT_ONCE", at_once)
         found.append(intervals.two_way(mean_of(values), 9, 2, np.random.default_rng(1), 100))
     assert found[0] == pytest.approx(found[1])
+
+
+@pytest.mark.parametrize(("groups", "seeds", "resamples"), [(9, 2, 1000), (31, 1, 249), (200, 3, 513), (1, 1, 251)])
+def test_drawn_block_by_block_it_is_to_the_bit_what_it_is_drawn_at_once(
+    groups: int, seeds: int, resamples: int
+) -> None:
+    yes = np.random.default_rng(0).random((groups, seeds)) < 0.6
+    at_once = np.random.default_rng(1)
+    w_bg = intervals.draw_weights(groups, at_once, resamples)
+    wanted = (mean_of(yes)(w_bg) * intervals.draw_weights(seeds, at_once, resamples)).sum(1) / seeds
+    found = intervals.two_way_resamples(mean_of(yes), groups, seeds, np.random.default_rng(1), resamples)
+    assert np.array_equal(found, wanted)
+
+
+def test_eight_times_the_resamples_of_many_groups_take_no_more_memory() -> None:
+    values = np.random.default_rng(0).normal(size=(4000, 1))
+    peaks = []
+    for resamples in (250, 2000):
+        tracemalloc.start()
+        intervals.two_way(mean_of(values), len(values), 1, np.random.default_rng(1), resamples)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.6 * peaks[0] < 1.6 * 5 * 250 * 4000 * 8
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(1, 0), (-1, 5), (6, 5)])

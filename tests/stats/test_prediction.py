@@ -137,11 +137,27 @@ def test_few_sources_make_it_wide_and_it_stays_within_nought_and_one() -> None:
         prediction.interval(few.where(few.source_n == "a"), prediction.fit(few), few)
 
 
-def test_it_is_said_where_a_new_task_lies_outside() -> None:
-    of = points([0.3, 0.6], [0.3, 0.6], list("ab"), per_class=[1, 10])
-    assert prediction.outside(of, 0.5, 10) == []
-    assert prediction.outside(of, 0.7, 50) == ["random", "size"]
-    assert prediction.outside(of, 0.2, 1) == ["random"]
+def test_it_is_said_where_a_new_task_lies_outside_of_what_each_method_was_studied_at() -> None:
+    of = points([0.3, 0.6, 0.4, 0.5], [0.3] * 4, list("abab"), ["dc", "dc", "dm", "dm"], [1, 10, 10, 50])
+    assert prediction.outside(of, ["dc", "dm"], 0.45, 10) == []
+    assert prediction.outside(of, ["dc", "dm"], 0.4, 50) == [("size", ("dc",), 1, 10)]
+    assert prediction.outside(of, ["dm"], 0.4, 50) == []
+    assert prediction.outside(of, ["dc", "dm"], 0.55, 1) == [("random", ("dm",), 0.4, 0.5), ("size", ("dm",), 10, 50)]
+    alike = points([0.3, 0.6, 0.3, 0.6], [0.3] * 4, list("abab"), ["dc", "dc", "dm", "dm"], [1, 10, 1, 10])
+    both = ("dc", "dm")
+    assert prediction.outside(alike, both, 0.7, 50) == [("random", both, 0.3, 0.6), ("size", both, 1, 10)]
+
+
+@pytest.mark.parametrize(("sources", "chosen"), [("abc", False), ("abcd", True)])
+def test_the_model_that_predicts_is_of_the_kind_whose_errors_are_told(sources: str, chosen: bool) -> None:
+    rng = np.random.default_rng(6)
+    source, method = zip(*[(s, m) for s in sources for m in ("dc", "dm") for _ in range(2)], strict=True)
+    x = rng.uniform(0.3, 0.6, len(source))
+    exact = points(x, 0.8 * x + 0.2 * (np.array(method) == "dm"), source, list(method))
+    model, told = prediction.fitted(exact), prediction.tested(exact)
+    assert model.terms == (("method",) if chosen else ()) and told is not None
+    assert prediction.scored(exact, model.predict(exact)).rmse == pytest.approx(told.model.rmse, abs=0.02)
+    assert (told.model.rmse < 1e-9) == chosen
 
 
 def test_scores_without_a_guess_that_errs_have_no_r2() -> None:
