@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from pipeline.config import anchored, faults, overlaid, read_yaml
 from stages.benchmark import BenchmarkSettings
@@ -21,6 +21,9 @@ ALL_REAL = "all_real"
 RANDOM = "random"
 SIMULATION = "simulation"
 Setup = Literal["simulation", "each"]
+SHARED = {"organamnist": "lits", "organcmnist": "lits", "organsmnist": "lits"}
+"""What sets of MedMNIST stand on where several stand on the same: slices of one set of CT scans, three ways."""
+Source = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 QUICK = {"seeds": 1, "resamples": 100}
 """Of the benchmark of one cell, where nothing is said: the study's own seeds and intervals are over cells."""
 
@@ -30,8 +33,9 @@ class TaskSettings(Settings):
 
     tiles: TilesSettings
     """Where its tiles come from, as in a recipe."""
-    source: str | None = None
-    """What it counts with in the statistics: tasks of one source are no independent evidence. None: the file's name."""
+    source: Source | None = None
+    """What it counts with in the statistics: tasks of one source are no independent evidence. None: what its set of
+    MedMNIST stands on (the OrganMNISTs share the scans of LiTS), or the file's name where it is none."""
     classes: tuple[str, ...] | None = None
     """The classes that are taken, as `tiles.classes`. None: those of `tiles`."""
     subsets: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
@@ -62,6 +66,9 @@ class StudyConfig(Settings):
     """The sets of MedMNIST that must lie in `folder`; None: whatever lies there."""
     folder_tiles: dict[str, Any] = Field(default_factory=lambda: {"grouping": "each"})
     """Settings of the tiles stage for the files of `folder`, `source` excepted. By default the published division."""
+    sources: dict[Name, Source] = Field(default_factory=dict)
+    """What tasks of `folder` count with in the statistics, by the task's name, as `source` of `tasks`. Not named: what
+    the set of MedMNIST stands on, or the file's name."""
     tasks: dict[Name, TaskSettings] = Field(default_factory=dict)
     """Further tasks, by name."""
     leave_out: tuple[str, ...] = ()
@@ -196,7 +203,7 @@ def tasks_of(config: StudyConfig, download: bool = False) -> list[Task]:
     Raises:
         UserError: there is none, a file is missing (says what to put where) or cannot be had, or two have one name.
     """
-    found = [*_of_folder(config, download)]
+    found = _sourced(config, list(_of_folder(config, download)))
     for name in config.tasks:
         if name not in config.leave_out:
             found += _of_recipe(config, name, download)
@@ -233,7 +240,24 @@ def _of_folder(config: StudyConfig, download: bool) -> Iterator[Task]:
         names = [medmnist.set_named(other.stem) for other in files]
         own = medmnist.set_named(path.stem)
         name = own if own is not None and names.count(own) == 1 else _as_name(path.stem)
-        yield Task(name, own or path.stem, tiles)
+        yield Task(name, _stands_on(own, path.stem), tiles)
+
+
+def _sourced(config: StudyConfig, found: Sequence[Task]) -> list[Task]:
+    """The tasks of the folder with the sources that the recipe gives them."""
+    strange = sorted(config.sources.keys() - {task.name for task in found})
+    if strange:
+        there = ", ".join(task.name for task in found) or "none"
+        raise UserError(
+            f"sources names {strange[0]}, which is no task of folder; there are {there}. One of tasks has a source of "
+            "its own: tasks.NAME.source."
+        )
+    return [task._replace(source=config.sources.get(task.name, task.source)) for task in found]
+
+
+def _stands_on(flag: str | None, otherwise: str) -> str:
+    """The source of a set of MedMNIST; `otherwise` where it is none."""
+    return otherwise if flag is None else SHARED.get(flag, flag)
 
 
 def _known(flag: str) -> str:
@@ -249,7 +273,8 @@ def _of_recipe(config: StudyConfig, name: str, download: bool) -> Iterator[Task]
     if isinstance(source, Path):
         flag = given.tiles.medmnist if source.suffix == ".npz" else None
         _there(source, flag if flag is not None and source.stem == flag else None, download)
-    cluster = given.source or (source.stem if isinstance(source, Path) else source)
+    own = source.stem if isinstance(source, Path) else source
+    cluster = given.source or _stands_on(given.tiles.medmnist, own)
     for task, classes in ({name: given.classes} | given.subsets).items():
         tiles = given.tiles if classes is None else given.tiles.model_copy(update={"classes": classes})
         yield Task(task, cluster, tiles)

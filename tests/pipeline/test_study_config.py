@@ -11,6 +11,7 @@ from pipeline.study import Study
 from pipeline.study_config import StudyConfig
 from stages.condensation_settings import CondensationSettings
 from stages.contracts import UserError
+from stages.sources import medmnist
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 
@@ -37,6 +38,40 @@ def test_every_npz_of_a_folder_is_a_task_called_by_its_set_or_its_file(tmp_path:
     ]
     first = study_config.tasks_of(config)[0].tiles
     assert first.source == tmp_path / "sets" / "3rd Set.npz" and (first.size_px, first.grouping) == (28, "each")
+
+
+def test_slices_of_the_same_scans_are_one_source_in_the_folder_and_under_tasks(tmp_path: Path) -> None:
+    for name in ("organamnist", "organcmnist_64", "organsmnist_128", "octmnist", "scans"):
+        studies.npz(tmp_path / "sets" / f"{name}.npz", 0)
+    config = load(
+        tmp_path,
+        folder="sets",
+        leave_out=["scans"],
+        tasks={
+            "told": {"tiles": {"source": "sets/scans.npz", "medmnist": "organsmnist"}, "subsets": {"two": ["0", "1"]}},
+            "mine": {"tiles": {"source": "sets/scans.npz"}},
+            "named": {"tiles": {"source": "sets/octmnist.npz"}, "source": "eyes"},
+        },
+    )
+    sources = {name: source for name, source, _ in names(config)}
+    lits = ("organamnist", "organcmnist", "organsmnist", "told", "two")
+    assert sources == dict.fromkeys(lits, "lits") | {"octmnist": "octmnist", "mine": "scans", "named": "eyes"}
+
+
+def test_the_sets_that_share_scans_are_those_that_medmnist_says_do() -> None:
+    said = {flag for flag, info in medmnist.catalogue().items() if "LiTS" in info["description"]}
+    assert said == study_config.SHARED.keys(), "its volumes of them (OrganMNIST3D) cannot be tiles"
+
+
+def test_a_person_may_say_that_tasks_of_the_folder_share_a_source(tmp_path: Path) -> None:
+    for name in ("clinic_a", "clinic_b", "organamnist"):
+        studies.npz(tmp_path / "sets" / f"{name}.npz", 0)
+    config = load(tmp_path, folder="sets", sources={"clinic_a": "clinic", "clinic_b": "clinic", "organamnist": "own"})
+    assert names(config) == [("clinic_a", "clinic", True), ("clinic_b", "clinic", True), ("organamnist", "own", True)]
+    with pytest.raises(UserError, match="sources names clinic_c, which is no task of folder; there are clinic_a"):
+        names(load(tmp_path, folder="sets", sources={"clinic_c": "clinic"}))
+    with pytest.raises(UserError, match="sources.clinic_a: String should have at least 1 character"):
+        load(tmp_path, folder="sets", sources={"clinic_a": " "})
 
 
 def test_a_subset_is_a_task_of_its_own_over_the_same_source(tmp_path: Path) -> None:
@@ -149,6 +184,7 @@ def test_the_recipes_that_ship_can_be_read(tmp_path: Path) -> None:
     assert tasks == 11 and config.per_class == (1, 10, 50) and set(config.setups) == {"simulation", "each"}
     eight = study_config.load(CONFIGS / "feasibility_medmnist.yaml", [f"folder={tmp_path}"])
     assert eight.sets is not None and len(eight.sets) == 8
+    assert len({study_config.SHARED.get(flag, flag) for flag in eight.sets}) == 6, "as its head says"
     with pytest.raises(UserError, match="pathmnist"):
         study_config.tasks_of(eight)
 
