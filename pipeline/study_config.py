@@ -20,6 +20,15 @@ from stages.tiles import TilesSettings
 ALL_REAL = "all_real"
 RANDOM = "random"
 SIMULATION = "simulation"
+MISSING = "is how a table says that something is missing"
+TASKS_TAKEN = {SIMULATION: "is the task of all data sets merged", "nan": MISSING, "null": MISSING}
+METHODS_TAKEN = {
+    ALL_REAL: "is the row of all real tiles",
+    "all": "is the row of all methods together",
+    "nan": MISSING,
+    "null": MISSING,
+}
+"""Names that mean something else in results and tables, and what."""
 Setup = Literal["simulation", "each"]
 SHARED = {"organamnist": "lits", "organcmnist": "lits", "organsmnist": "lits"}
 """What sets of MedMNIST stand on where several stand on the same: slices of one set of CT scans, three ways."""
@@ -122,11 +131,9 @@ class StudyConfig(Settings):
 
     @model_validator(mode="after")
     def _whole(self) -> "StudyConfig":
-        if ALL_REAL in self.methods:
-            raise ValueError(f"{ALL_REAL} is the row of all real tiles; give the method another name")
-        if SIMULATION in self.tasks:
-            raise ValueError(f"{SIMULATION} is the task of all data sets merged; give the task another name")
         for name in self.methods:
+            if name in METHODS_TAKEN:
+                raise ValueError(f"methods.{name}: {name} {METHODS_TAKEN[name]}; give the method another name")
             for per_class in self.sizes(name):
                 _valid(CondensationSettings, self.methods[name] | {"per_class": per_class}, f"methods.{name}:")
                 if self.condensed(name, per_class).distillation.start == "candidates":
@@ -201,7 +208,8 @@ def tasks_of(config: StudyConfig, download: bool = False) -> list[Task]:
         download: whether official files of MedMNIST that are missing are brought.
 
     Raises:
-        UserError: there is none, a file is missing (says what to put where) or cannot be had, or two have one name.
+        UserError: there is none, a file is missing (says what to put where) or cannot be had, two have one name, or one
+            has a name that means something else in the results.
     """
     found = _sourced(config, list(_of_folder(config, download)))
     for name in config.tasks:
@@ -216,6 +224,12 @@ def tasks_of(config: StudyConfig, download: bool = False) -> list[Task]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"The study has two tasks called {twice[0]}. Rename one of them, or leave it out.")
+    for name in names:
+        if name in TASKS_TAKEN:
+            raise UserError(
+                f"The study has a task called {name}, which {TASKS_TAKEN[name]}. Rename it (a task of the folder is "
+                "called by its file), or leave it out."
+            )
     if not found:
         raise UserError("The study has no task: name a folder of MedMNIST npz (folder), or tasks.")
     return found

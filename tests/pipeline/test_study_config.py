@@ -124,13 +124,14 @@ def test_a_missing_file_is_an_error_that_says_what_to_put_where(tmp_path: Path) 
         ({"methods": {"random": {}, "h": {"method": "herding", "per_clas": 1}}}, "methods.h: unknown key 'per_clas'"),
         ({"methods": {"random": {"method": "herding"}}}, "random is the draw that others are predicted from"),
         ({"methods": {"random": {}, "all_real": {}}}, "all_real is the row of all real tiles"),
+        ({"methods": {"all": {"method": "herding"}}}, "all is the row of all methods together; give the method another"),
+        ({"methods": {"null": {}}}, "null is how a table says that something is missing"),
         ({"per_class": [0]}, "per_class: Input should be greater than or equal to 1"),
         ({"folder_tiles": {"groping": "each"}}, r"unknown key 'groping'; did you mean 'grouping'\?"),
         (
             {"tasks": {"a": {"tiles": {"source": "a.npz", "sze_px": 1}}}},
             r"tasks.a.tiles.sze_px'; did you mean 'size_px'",
         ),
-        ({"tasks": {"simulation": {"tiles": {"source": "a.npz"}}}}, "give the task another name"),
         (
             {"tasks": {"a": {"tiles": {"source": "a.npz", "classes": ["x", "y"]}, "classes": ["x", "z"]}}},
             "classes and tiles.classes name different ones",
@@ -140,6 +141,22 @@ def test_a_missing_file_is_an_error_that_says_what_to_put_where(tmp_path: Path) 
 def test_a_fault_in_the_recipe_is_said_with_the_nearest_key(tmp_path: Path, raw: dict[str, Any], fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         load(tmp_path, **raw)
+
+
+def test_no_task_has_a_name_that_means_something_else_in_the_results(tmp_path: Path) -> None:
+    for name in ("simulation", "alpha"):
+        studies.npz(tmp_path / "sets" / f"{name}.npz", 0)
+    tiles = {"source": "sets/alpha.npz"}
+    merged = "a task called simulation, which is the task of all data sets merged. Rename it"
+    with pytest.raises(UserError, match=merged):
+        names(load(tmp_path, folder="sets"))
+    with pytest.raises(UserError, match=merged):
+        names(load(tmp_path, tasks={"simulation": {"tiles": tiles}}))
+    with pytest.raises(UserError, match=merged):
+        names(load(tmp_path, tasks={"alpha": {"tiles": tiles, "subsets": {"simulation": ["0", "1"]}}}))
+    with pytest.raises(UserError, match="a task called nan, which is how a table says that something is missing"):
+        names(load(tmp_path, tasks={"alpha": {"tiles": tiles, "subsets": {"nan": ["0", "1"]}}}))
+    assert names(load(tmp_path, folder="sets", leave_out=["simulation"])) == [("alpha", "alpha", True)]
 
 
 def test_overrides_are_laid_over_and_a_cell_has_one_quick_network_unless_more_is_asked_for(tmp_path: Path) -> None:
