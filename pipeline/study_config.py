@@ -64,6 +64,18 @@ class MergedSettings(SimulationSettings):
     """The tasks that become its classes. None: all of whole data sets."""
 
 
+class SizesSettings(Settings):
+    """How many images per class: one number, or several."""
+
+    per_class: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    """Images per class."""
+
+    @field_validator("per_class", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else [value]
+
+
 class StudyConfig(Settings):
     """A study: cells of task × method × images per class × seed."""
 
@@ -137,6 +149,7 @@ class StudyConfig(Settings):
             for per_class in self.sizes(name):
                 _valid(CondensationSettings, self.methods[name] | {"per_class": per_class}, f"methods.{name}:")
                 if self.condensed(name, per_class).distillation.start == "candidates":
+            _valid(SizesSettings, self._sizes_given(name), f"methods.{name}:")
                     raise ValueError(f"methods.{name}: a study makes no candidates to start from; take noise or real")
         if self.methods[RANDOM].get("method", "random") != "random":
             raise ValueError(f"{RANDOM} is the draw that others are predicted from; give the method another name")
@@ -144,8 +157,10 @@ class StudyConfig(Settings):
 
     def sizes(self, method: str) -> tuple[int, ...]:
         """The images per class that a method is given, each once, in order."""
-        given = self.methods[method].get("per_class", self.per_class)
-        return tuple(sorted(set(given if isinstance(given, list | tuple) else [given])))
+        return tuple(sorted(set(SizesSettings.model_validate(self._sizes_given(method)).per_class)))
+
+    def _sizes_given(self, method: str) -> dict[str, Any]:
+        return {"per_class": self.methods[method].get("per_class", self.per_class)}
 
     def condensed(self, method: str, per_class: int) -> CondensationSettings:
         """The settings of a condensation."""

@@ -123,10 +123,16 @@ def test_a_missing_file_is_an_error_that_says_what_to_put_where(tmp_path: Path) 
         ({"methods": {"random": {"method": "randon"}}}, "methods.random: method"),
         ({"methods": {"random": {}, "h": {"method": "herding", "per_clas": 1}}}, "methods.h: unknown key 'per_clas'"),
         ({"methods": {"random": {"method": "herding"}}}, "random is the draw that others are predicted from"),
+        ({"methods": {"h": {"per_class": [1, "a"]}}}, r"methods.h: per_class.1: Input should be a valid int.*given 'a'"),
+        ({"methods": {"h": {"per_class": [[1]]}}}, r"methods.h: per_class.0: Input should be a valid int.*given \[1\]"),
+        ({"methods": {"h": {"per_class": {"a": 1}}}}, r"methods.h: per_class.0: Input should be .*given {'a': 1}"),
+        ({"methods": {"h": {"per_class": []}}}, r"methods.h: per_class: Tuple should have at least 1 item"),
+        ({"methods": {"h": {"per_class": None}}}, r"methods.h: per_class.0: Input should be .*given None"),
+        ({"methods": {"h": {"per_class": [2, 0]}}}, r"methods.h: per_class.1: Input should be greater than or equal to 1"),
         ({"methods": {"random": {}, "all_real": {}}}, "all_real is the row of all real tiles"),
         ({"methods": {"all": {"method": "herding"}}}, "all is the row of all methods together; give the method another"),
         ({"methods": {"null": {}}}, "null is how a table says that something is missing"),
-        ({"per_class": [0]}, "per_class: Input should be greater than or equal to 1"),
+        ({"per_class": [0]}, "per_class.0: Input should be greater than or equal to 1"),
         ({"folder_tiles": {"groping": "each"}}, r"unknown key 'groping'; did you mean 'grouping'\?"),
         (
             {"tasks": {"a": {"tiles": {"source": "a.npz", "sze_px": 1}}}},
@@ -165,6 +171,8 @@ def test_overrides_are_laid_over_and_a_cell_has_one_quick_network_unless_more_is
     assert (config.benchmark.seeds, config.benchmark.resamples, config.seeds) == (1, 7, 5)
     assert config.benchmark.networks["convnet3"].width == 8 and not config.judge.grey_twin
     assert config.sizes("late") == (50,) and config.sizes("random") == (1, 10, 50)
+    assert load(tmp_path, ("methods.late={per_class: ['10', 2, 2]}",)).sizes("late") == (2, 10)
+    assert load(tmp_path, ("methods.late={per_class: 3}",)).sizes("late") == (3,)
     assert config.condensed("late", 50) == CondensationSettings(method="random", per_class=50)
     assert list(config.methods) == ["random", "late"], "the draw of real tiles is always among them"
     assert load(tmp_path, ("judge.grey_twin=true", "benchmark.seeds=2")).benchmark.seeds == 2
