@@ -102,13 +102,16 @@ class StudyConfig(Settings):
     per_class: tuple[int, ...] = Field((1, 10, 50), min_length=1)
     """Images per class."""
     seeds: int = Field(3, ge=1)
-    """How often each cell is made, each from a seed of its own: the draw, the distillation and the network's start."""
+    """How often each cell is made, each from a seed of its own: the draw of random, the learned images and the start of
+    the benchmark's networks. The tiles and their roles, the simulation's draw, the judge and the experts are made once
+    for all seeds, so herding, which draws nothing, chooses the same tiles for each; the intervals over seeds tell
+    nothing of these."""
     all_real: bool = True
     """Whether networks are trained on all real tiles as well, for reference."""
     benchmark: BenchmarkSettings = BenchmarkSettings(seeds=1, resamples=100)
     """What is trained on every cell's images; the tables tell the first network. One seed unless more are asked for."""
     judge: JudgeSettings = JudgeSettings(grey_twin=False)
-    """The network that herding looks through."""
+    """The network that herding looks through; trained on every task, once for all seeds."""
     experts: ExpertsSettings = ExpertsSettings()
     """The networks that mtt and tesla follow; trained on every task, once for all seeds."""
     setups: tuple[Setup, ...] = Field(("simulation", "each"), min_length=1)
@@ -146,10 +149,10 @@ class StudyConfig(Settings):
         for name in self.methods:
             if name in METHODS_TAKEN:
                 raise ValueError(f"methods.{name}: {name} {METHODS_TAKEN[name]}; give the method another name")
+            _valid(SizesSettings, self._sizes_given(name), f"methods.{name}:")
             for per_class in self.sizes(name):
                 _valid(CondensationSettings, self.methods[name] | {"per_class": per_class}, f"methods.{name}:")
                 if self.condensed(name, per_class).distillation.start == "candidates":
-            _valid(SizesSettings, self._sizes_given(name), f"methods.{name}:")
                     raise ValueError(f"methods.{name}: a study makes no candidates to start from; take noise or real")
         if self.methods[RANDOM].get("method", "random") != "random":
             raise ValueError(f"{RANDOM} is the draw that others are predicted from; give the method another name")
