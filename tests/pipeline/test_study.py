@@ -228,5 +228,32 @@ def test_the_mean_over_cells_weighs_networks_of_one_cell_as_one(tmp_path: Path, 
     assert abs(mean - (3 * of_many + of_one) / 4) > 0.01, "the two ways to weigh are told apart"
 
 
-def test_latex_prints_names_as_they_are() -> None:
-    assert study_table.escaped("a_b & 5 % × – c…") == r"a\_b \& 5 \% $\times$ -- c..."
+def test_latex_prints_words_as_they_are() -> None:
+    assert study_table.escaped("a_b & 5 % × – c…") == r"a\_b \& 5 \% $\times$ \textendash{} c..."
+    assert study_table.escaped("{$x^2$} ~/a\\b #1") == (
+        r"\{\$x\textasciicircum{}2\$\} \textasciitilde{}/a\textbackslash{}b \#1"
+    )
+    assert study_table.escaped("<class 'int'> | --name ---") == (
+        r"\textless{}class 'int'\textgreater{} \textbar{} -{}-name -{}-{}-"
+    )
+
+
+def table_of(reason: str | None = None, seeds: int = 3) -> pd.DataFrame:
+    """Means of one cell that has results of `seeds` seeds."""
+    row = {"setup": "each", "task": "a", "method": "random", "per_class": 1, "network": "convnet3"}
+    row |= {"value": 0.5, "low": 0.4, "high": 0.6, "seeds": seeds, "reason": reason}
+    return pd.DataFrame([row]).astype({"per_class": "Int64"})
+
+
+def test_a_long_reason_is_cut_before_it_is_written_for_latex_and_a_bar_ends_no_cell() -> None:
+    reason = "{a|b} " + "_" * 100
+    tex = study_table.latex(table_of(reason, 0), 0.95, 3)
+    assert r"\textendash{}, \{a\textbar{}b\} " + r"\_" * 53 + r"... & " in tex
+    assert "| –, {a\\|b} " + "_" * 53 + "… |" in study_table.markdown(table_of(reason, 0), 0.95, 3)
+
+
+def test_an_interval_of_one_seed_is_said_to_be_over_groups_alone() -> None:
+    one, some = study_table.note(table_of(seeds=1), 0.95, 1), study_table.note(table_of(seeds=1), 0.95, 3)
+    assert one.endswith("real test tiles, of one seed [95 % interval over groups alone].")
+    assert some.endswith("mean of 3 seeds [95 % interval over groups × seeds; of one seed, over groups alone].")
+    assert study_table.note(table_of(), 0.95, 3).endswith("mean of 3 seeds [95 % interval over groups × seeds].")
