@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli_words import ROOT, NameOption, RecipeArgument, RootOption, SetOption, recipe_path
+from pipeline.cli_words import ROOT, NameOption, RecipeArgument, RootOption, SetOption, recipe_path, run_name
 
 studying = typer.Typer()
 WorkersOption = Annotated[
@@ -42,8 +42,9 @@ def study(
     from stages.contracts import Interrupted
 
     until, path = time.monotonic() + 60 * until_minutes, recipe_path(recipe)
+    called = run_name(name, path)
     config = study_config.load(path, set_ or ())
-    this = runner.Run(root, name or path.stem, config.seed)
+    this = runner.Run(root, called, config.seed)
     with logs.to(this.folder), engines.at_work("threads", workers or engines.cores()) as at_work:
         told = Study(config, this, tuple(study_config.tasks_of(config, download)))
         store.write_text(this.folder / "config.yaml", dump(config))
