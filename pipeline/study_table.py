@@ -62,7 +62,7 @@ def _cell(row: Mapping[Hashable, Any] | None) -> str:
         return ""
     value, low, high, reason, seeds = (row[name] for name in ("value", "low", "high", "reason", "seeds"))
     if seeds == 0:
-        return f"–, {_short(str(reason))}"
+        return f"–, {short(str(reason))}"
     fewer = f" ({_seeds(seeds)})" if isinstance(reason, str) else ""
     return f"{value:.3f} [{low:.3f}, {high:.3f}]{fewer}"
 
@@ -71,7 +71,8 @@ def _seeds(count: int) -> str:
     return f"{count} {'seed' if count == 1 else 'seeds'}"
 
 
-def _short(reason: str) -> str:
+def short(reason: str) -> str:
+    """The first line of a reason, cut where it is long."""
     line = reason.partition("\n")[0]
     return line if len(line) <= REASON_LETTERS else line[: REASON_LETTERS - 1].rstrip() + "…"
 
