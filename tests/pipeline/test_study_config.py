@@ -1,9 +1,11 @@
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import studies
 import yaml
+from serving import served
 
 from pipeline import story, study_config
 from pipeline.runner import Run
@@ -114,6 +116,28 @@ def test_a_missing_file_is_an_error_that_says_what_to_put_where(tmp_path: Path) 
         names(load(tmp_path, tasks={"lung": {"tiles": {"source": "lung.parquet"}}}))
     with pytest.raises(UserError, match="no task"):
         names(load(tmp_path))
+
+
+def test_official_files_that_are_missing_are_brought_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = dict(medmnist.catalogue())
+    for number, flag in enumerate(("bloodmnist", "pathmnist", "octmnist")):
+        content = studies.npz(tmp_path / "served" / f"{flag}.npz", number).read_bytes()
+        known[flag] = known[flag] | {"MD5": hashlib.md5(content, usedforsecurity=False).hexdigest()}
+    studies.npz(tmp_path / "sets" / "octmnist.npz", 5)
+    mine = (tmp_path / "sets" / "octmnist.npz").read_bytes()
+    tasks = {"blood": {"tiles": {"source": "more/bloodmnist.npz"}}}
+    config = load(tmp_path, folder="sets", sets=["pathmnist", "octmnist"], tasks=tasks)
+    with served(tmp_path / "served") as (address, asked):
+        there = {flag: info | {"url": f"{address}/{flag}.npz"} for flag, info in known.items()}
+        monkeypatch.setattr(medmnist, "catalogue", lambda: there)
+        assert [name for name, *_ in names(config, download=True)] == ["pathmnist", "octmnist", "blood"]
+        assert names(config, download=True) == names(config)
+        assert asked == ["/pathmnist.npz", "/bloodmnist.npz"], "what lies there is not brought, nor anything twice"
+    for folder, flag in (("sets", "pathmnist"), ("more", "bloodmnist")):
+        assert (tmp_path / folder / f"{flag}.npz").read_bytes() == (tmp_path / "served" / f"{flag}.npz").read_bytes()
+    assert (tmp_path / "sets" / "octmnist.npz").read_bytes() == mine
 
 
 @pytest.mark.parametrize(
