@@ -16,6 +16,7 @@ from pipeline.cli_words import (
     SetOption,
     prepare,
     recipe_path,
+    run_name,
 )
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def select(
     from pipeline import selecting
 
     path = recipe_path(recipe)
-    asked = selecting.Asked(path, root, name or path.stem, selection, set_ or (), like, upstream)
+    asked = selecting.Asked(path, root, run_name(name, path), selection, set_ or (), like, upstream)
     print(selecting.drop(asked) if drop else selecting.select(asked), end="")
 
 

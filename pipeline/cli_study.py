@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli_words import ROOT, NameOption, RecipeArgument, RootOption, SetOption, recipe_path
+from pipeline.cli_words import ROOT, NameOption, RecipeArgument, RootOption, SetOption, recipe_path, run_name
 
 studying = typer.Typer()
 WorkersOption = Annotated[
@@ -30,25 +30,30 @@ def study(
     """Study which data can be distilled: every task × method × images per class × seed of RECIPE that is not made yet.
 
     Stopped, by Ctrl-C or otherwise, it keeps every finished cell; the same command continues. Tables and figures of
-    what there is are written each time.
+    what there is are written each time. A cell that breaks is set aside, and tried again by the same command.
     """
     import time
 
     from pipeline import engine as engines
     from pipeline import logs, runner, study_config, study_report
     from pipeline.config import dump
-    from pipeline.study import Study, measure
+    from pipeline.faults import Broken
+    from pipeline.study import Study, begin, made, work
     from stages import store
     from stages.contracts import Interrupted
 
     until, path = time.monotonic() + 60 * until_minutes, recipe_path(recipe)
+    called = run_name(name, path)
     config = study_config.load(path, set_ or ())
-    this = runner.Run(root, name or path.stem, config.seed)
+    this = runner.Run(root, called, config.seed)
     with logs.to(this.folder), engines.at_work("threads", workers or engines.cores()) as at_work:
         told = Study(config, this, tuple(study_config.tasks_of(config, download)))
         store.write_text(this.folder / "config.yaml", dump(config))
-        measured = measure(told, at_work, until)
-        out = study_report.write(told, measured)
+        ledger = begin(told, until, go_on=True)
+        try:
+            work(told, ledger, at_work)
+        finally:  # of what there is, also when the study is stopped at once or something breaks
+            out = study_report.write(told, measured := made(told, ledger))
     print((out / "table.md").read_text())
     print(f"study: {out}")
     cells, left = len(measured.outcomes), measured.left
@@ -56,6 +61,8 @@ def study(
         raise Interrupted(f"study stopped with {left} of {cells} cells left; run the same command again to continue")
     if left:
         print(f"{left} of {cells} cells are left; run the same command again to continue")
+    if measured.broken:
+        raise Broken(study_report.broken(measured, this.folder / "log.txt"))
 
 
 @studying.command()

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stages.contracts import UserError
+
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.runner import Run
@@ -30,14 +32,31 @@ def recipe_path(recipe: str) -> Path:
     return named if not Path(recipe).suffix and named.is_file() else Path(recipe)
 
 
+def run_name(name: str | None, recipe: Path) -> str:
+    """What a run is called: as the person says, or else as its recipe's file; a folder of `runs/`, never above it.
+
+    Raises:
+        UserError: it is no name of one folder.
+    """
+    said = recipe.stem if name is None else name
+    if not said.strip() or said.startswith(".") or any(letter in "/\\" or not letter.isprintable() for letter in said):
+        given = f"--name {said!r}" if name is not None else f"{recipe}, whose run would be called {said!r},"
+        raise UserError(
+            f"{given} does not name a folder of the root's runs. Wanted is one name without / and \\ that does not "
+            "begin with a dot, for example --name second_try."
+        )
+    return said
+
+
 def prepare(recipe: str, set_: list[str] | None, root: Path, name: str | None) -> "tuple[Config, Run, list[Step]]":
     """The settings, the run and the whole story of a recipe, with the selections that the run keeps beside it."""
     from pipeline import config as configs
     from pipeline import releases, run_selections, runner, story
 
     path = recipe_path(recipe)
-    kept = run_selections.read(root / "runs" / (name or path.stem))
+    called = run_name(name, path)
+    kept = run_selections.read(root / "runs" / called)
     config = configs.load(path, set_ or (), kept)
-    this = runner.Run(root, name or path.stem, config.seed)
+    this = runner.Run(root, called, config.seed)
     config = releases.with_previous(config, this)
     return config, this, story.tell(config)

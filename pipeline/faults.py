@@ -8,6 +8,13 @@ from collections.abc import Callable
 
 from stages.contracts import Interrupted, NoGo, UserError
 
+DONE, OURS, MEND, NO_GO, STOPPED = 0, 1, 2, 3, 130
+"""Exit codes."""
+
+
+class Broken(Exception):
+    """Some of the work broke by our fault and was set aside, and the rest was done. Exit code 1."""
+
 
 def guarded(call: Callable[[], object], debug: bool) -> int:
     """Run `call` and return an exit code: 0 done, 1 our fault, 2 something to mend, 3 NO-GO, 130 stopped.
@@ -26,29 +33,31 @@ def guarded(call: Callable[[], object], debug: bool) -> int:
         code, words = verdict(fault)
         sys.stderr.write("\n".join(paragraph(line) for line in words.split("\n")) + "\n")
         return code
-    return 0
+    return DONE
 
 
 def verdict(fault: BaseException) -> tuple[int, str]:
     """Exit code and words for an exception."""
     if isinstance(fault, NoGo):
-        return 3, f"histodistill: NO-GO. {fault}"
+        return NO_GO, f"histodistill: NO-GO. {fault}"
     if isinstance(fault, UserError):
-        return 2, f"histodistill: {fault}"
+        return MEND, f"histodistill: {fault}"
     if isinstance(fault, Interrupted):
-        return 130, f"histodistill: {fault}."
+        return STOPPED, f"histodistill: {fault}."
     if isinstance(fault, KeyboardInterrupt):
-        return 130, "histodistill: stopped. Run the same command again to continue."
+        return STOPPED, "histodistill: stopped. Run the same command again to continue."
     if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
         return (
-            2,
+            MEND,
             "histodistill: the disk is full. Free some space (histodistill clean shows what no run uses), then "
             "run the same command again; it continues where it was.",
         )
     if isinstance(fault, OSError) and fault.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return 2, f"histodistill: may not write or read {fault.filename}. Give another folder with --root."
+        return MEND, f"histodistill: may not write or read {fault.filename}. Give another folder with --root."
+    if isinstance(fault, Broken):
+        return OURS, f"histodistill: {fault}"
     kind = type(fault).__name__
-    return 1, (
+    return OURS, (
         f"histodistill: {kind}: {fault}\nIf the message names nothing you can mend, this is our fault, not yours. "
         "Nothing finished is lost; the same command continues. --debug shows where it happened."
     )

@@ -7,13 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+class _Short(logging.Formatter):
+    """Lines for the screen: a traceback goes to the file alone."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message."""
+        return record.getMessage()
+
+
 @contextlib.contextmanager
 def to(folder: Path) -> Iterator[None]:
     """Within: the program's log goes to the screen and to `folder`/log.txt."""
     folder.mkdir(parents=True, exist_ok=True)
     ours = [logging.getLogger(name) for name in ("pipeline", "stages")]
     screen = logging.StreamHandler(sys.stderr)
-    screen.setFormatter(logging.Formatter("%(message)s"))
+    screen.setFormatter(_Short())
     file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for log in ours:

@@ -12,7 +12,7 @@ import time
 from typing import NamedTuple
 
 from pipeline import engine as engines
-from pipeline import keys, runner, story
+from pipeline import faults, keys, runner, story
 from pipeline.runner import Run
 from pipeline.seals import Seal
 from pipeline.steps import Step
@@ -44,6 +44,14 @@ class Cell(NamedTuple):
         return f"{self.task}/{self.method}{size}/seed{self.seed}"
 
 
+class Failure(NamedTuple):
+    """Why a result cannot be made."""
+
+    reason: str
+    ours: bool
+    """Whether it broke by our fault; otherwise its data or settings are to be mended."""
+
+
 class Outcome(NamedTuple):
     """What became of a cell."""
 
@@ -53,6 +61,8 @@ class Outcome(NamedTuple):
     condensation: Seal | None
     reason: str | None
     """Why there is no result."""
+    ours: bool = False
+    """Whether there is none because something broke by our fault."""
 
 
 class Measured(NamedTuple):
@@ -68,6 +78,11 @@ class Measured(NamedTuple):
     def left(self) -> int:
         """Cells that are not made yet; those that cannot be made are none of them."""
         return sum(outcome.reason == NOT_YET for outcome in self.outcomes)
+
+    @property
+    def broken(self) -> list[Outcome]:
+        """Cells that broke by our fault; another run tries them again."""
+        return [outcome for outcome in self.outcomes if outcome.ours]
 
 
 class Study(NamedTuple):
@@ -138,11 +153,12 @@ def tiles_of(task: str) -> str:
 class Ledger:
     """What is made so far, for the threads that are at work on it."""
 
-    def __init__(self, run: Run, until: float) -> None:
-        self.run, self.until = run, until
+    def __init__(self, run: Run, until: float, go_on: bool) -> None:
+        self.run, self.until, self.go_on = run, until, go_on
         self.record = run.record()
         self.sealed: dict[str, Seal] = {}
-        self.failed: dict[str, str] = {}
+        self.failed: dict[str, Failure] = {}
+        self.stopped = False
         self._lock = threading.Lock()
 
     def known(self, run: Run, step: Step) -> runner.State:
@@ -154,7 +170,11 @@ class Ledger:
             return state
 
     def bring(self, run: Run, step: Step) -> None:
-        """Make a step unless it is there, cannot be made, or is not to be begun any more."""
+        """Make a step unless it is there, cannot be made, or is not to be begun any more.
+
+        What breaks by our fault is set aside as well where the study goes on; what would stop every other step too,
+        such as a full disk, is raised.
+        """
         if step.node in self.sealed or any(node in self.failed for node in step.needs.values()):
             self._inherit(step)
             return
@@ -168,7 +188,14 @@ class Ledger:
             return
         except UserError as error:
             log.warning("%s is set aside: %s", step.node, error)
-            self.failed[step.node] = str(error)
+            self.failed[step.node] = Failure(str(error), ours=False)
+            return
+        except Exception as error:
+            if not self.go_on or faults.verdict(error)[0] != faults.OURS:
+                raise
+            failure = Failure(f"{type(error).__name__}: {error}", ours=True)
+            log.exception("%s broke and is set aside: %s", step.node, failure.reason)
+            self.failed[step.node] = failure
             return
         seconds = time.monotonic() - started
         log.info("%s: done in %s", step.node, runner.duration(seconds))
@@ -195,39 +222,75 @@ class Ledger:
 
 
 def measure(study: Study, engine: Engine, until: float = float("inf")) -> Measured:
-    """Make every result that is not there.
+    """Make every result that is not there; what breaks by our fault is raised.
 
     Args:
         study: what is measured.
         engine: where cells run, one thread each; threads, or this one.
         until: nothing is begun after this time of the monotonic clock.
     """
+    ledger = begin(study, until)
+    work(study, ledger, engine)
+    return made(study, ledger)
+
+
+def begin(study: Study, until: float = float("inf"), go_on: bool = False) -> Ledger:
+    """The ledger of a study that is about to work.
+
+    Args:
+        study: what is measured.
+        until: nothing is begun after this time of the monotonic clock.
+        go_on: whether a cell that breaks by our fault is set aside, for the others to be made.
+    """
     study.run.folder.mkdir(parents=True, exist_ok=True)
     keys.ensure(study.run.root)
-    ledger, cells = Ledger(study.run, until), study.cells()
-    with compute.graceful():
-        for stage in ("tiles", "simulation", "judge", "experts"):
-            steps = [step for step in study.shared() if step.stage == stage]
-            for _ in engine.map(functools.partial(ledger.bring, study.run), steps):
-                pass
-        # small sets first, of every task: where it is stopped, tasks have been compared at what there is
-        waiting = [cell for cell in cells if not _there(study, ledger, cell)]
-        waiting.sort(key=lambda cell: (cell.seed, cell.per_class or 0))
-        made = engine.map(functools.partial(_make, study, ledger), waiting)
-        for _ in progress.track(made, "study", len(cells), len(cells) - len(waiting), unit="cell"):
-            pass
-        stopped = compute.stop_asked()
-    ledger.close()
+    return Ledger(study.run, until, go_on)
+
+
+def work(study: Study, ledger: Ledger, engine: Engine) -> None:
+    """Make every result that is not there; the ledger and the run's record know what is, even if something breaks."""
+    cells = study.cells()
+    try:
+        with compute.graceful():
+            try:
+                for stage in ("tiles", "simulation", "judge", "experts"):
+                    steps = [step for step in study.shared() if step.stage == stage]
+                    for _ in engine.map(functools.partial(ledger.bring, study.run), steps):
+                        pass
+                # small sets first, of every task: where it is stopped, tasks have been compared at what there is
+                waiting = [cell for cell in cells if not _there(study, ledger, cell)]
+                waiting.sort(key=lambda cell: (cell.seed, cell.per_class or 0))
+                results = engine.map(functools.partial(_make, study, ledger), waiting)
+                done = len(cells) - len(waiting)
+                for _ in progress.track(results, "study", len(cells), done, unit="cell"):
+                    pass
+            finally:
+                ledger.stopped = compute.stop_asked()
+    finally:
+        ledger.close()
+
+
+def made(study: Study, ledger: Ledger) -> Measured:
+    """What there is of a study, wherever its work ended."""
+    cells = study.cells()
+    for step in study.shared():
+        _known(ledger, study.run, step)
+    for cell in cells:
+        _there(study, ledger, cell)
     found = {
         task: ledger.sealed[tiles_of(task)]
         for task in dict.fromkeys(c.task for c in cells)
         if tiles_of(task) in ledger.sealed
     }
-    return Measured([_outcome(ledger, cell) for cell in cells], found, stopped)
+    return Measured([_outcome(ledger, cell) for cell in cells], found, ledger.stopped)
+
+
+def _known(ledger: Ledger, run: Run, step: Step) -> bool:
+    return step.node in ledger.sealed or ledger.known(run, step).seal is not None
 
 
 def _there(study: Study, ledger: Ledger, cell: Cell) -> bool:
-    return all(ledger.known(study.seeded(cell.seed), step).seal is not None for step in study.steps(cell))
+    return all(_known(ledger, study.seeded(cell.seed), step) for step in study.steps(cell))
 
 
 def _make(study: Study, ledger: Ledger, cell: Cell) -> None:
@@ -239,4 +302,6 @@ def _outcome(ledger: Ledger, cell: Cell) -> Outcome:
     node = f"benchmark/{cell.named}"
     condensed = ledger.sealed.get(f"condensation/{cell.named}")
     seal = ledger.sealed.get(node)
-    return Outcome(cell, seal, condensed, None if seal is not None else ledger.failed.get(node, NOT_YET))
+    if seal is not None:
+        return Outcome(cell, seal, condensed, None)
+    return Outcome(cell, None, condensed, *ledger.failed.get(node, Failure(NOT_YET, ours=False)))

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from pipeline.config import anchored, faults, overlaid, read_yaml
 from stages.benchmark import BenchmarkSettings
@@ -20,7 +20,19 @@ from stages.tiles import TilesSettings
 ALL_REAL = "all_real"
 RANDOM = "random"
 SIMULATION = "simulation"
+MISSING = "is how a table says that something is missing"
+TASKS_TAKEN = {SIMULATION: "is the task of all data sets merged", "nan": MISSING, "null": MISSING}
+METHODS_TAKEN = {
+    ALL_REAL: "is the row of all real tiles",
+    "all": "is the row of all methods together",
+    "nan": MISSING,
+    "null": MISSING,
+}
+"""Names that mean something else in results and tables, and what."""
 Setup = Literal["simulation", "each"]
+SHARED = {"organamnist": "lits", "organcmnist": "lits", "organsmnist": "lits"}
+"""What sets of MedMNIST stand on where several stand on the same: slices of one set of CT scans, three ways."""
+Source = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 QUICK = {"seeds": 1, "resamples": 100}
 """Of the benchmark of one cell, where nothing is said: the study's own seeds and intervals are over cells."""
 
@@ -30,8 +42,9 @@ class TaskSettings(Settings):
 
     tiles: TilesSettings
     """Where its tiles come from, as in a recipe."""
-    source: str | None = None
-    """What it counts with in the statistics: tasks of one source are no independent evidence. None: the file's name."""
+    source: Source | None = None
+    """What it counts with in the statistics: tasks of one source are no independent evidence. None: what its set of
+    MedMNIST stands on (the OrganMNISTs share the scans of LiTS), or the file's name where it is none."""
     classes: tuple[str, ...] | None = None
     """The classes that are taken, as `tiles.classes`. None: those of `tiles`."""
     subsets: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
@@ -51,6 +64,18 @@ class MergedSettings(SimulationSettings):
     """The tasks that become its classes. None: all of whole data sets."""
 
 
+class SizesSettings(Settings):
+    """How many images per class: one number, or several."""
+
+    per_class: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    """Images per class."""
+
+    @field_validator("per_class", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else [value]
+
+
 class StudyConfig(Settings):
     """A study: cells of task × method × images per class × seed."""
 
@@ -62,6 +87,9 @@ class StudyConfig(Settings):
     """The sets of MedMNIST that must lie in `folder`; None: whatever lies there."""
     folder_tiles: dict[str, Any] = Field(default_factory=lambda: {"grouping": "each"})
     """Settings of the tiles stage for the files of `folder`, `source` excepted. By default the published division."""
+    sources: dict[Name, Source] = Field(default_factory=dict)
+    """What tasks of `folder` count with in the statistics, by the task's name, as `source` of `tasks`. Not named: what
+    the set of MedMNIST stands on, or the file's name."""
     tasks: dict[Name, TaskSettings] = Field(default_factory=dict)
     """Further tasks, by name."""
     leave_out: tuple[str, ...] = ()
@@ -74,13 +102,16 @@ class StudyConfig(Settings):
     per_class: tuple[int, ...] = Field((1, 10, 50), min_length=1)
     """Images per class."""
     seeds: int = Field(3, ge=1)
-    """How often each cell is made, each from a seed of its own: the draw, the distillation and the network's start."""
+    """How often each cell is made, each from a seed of its own: the draw of random, the learned images and the start of
+    the benchmark's networks. The tiles and their roles, the simulation's draw, the judge and the experts are made once
+    for all seeds, so herding, which draws nothing, chooses the same tiles for each; the intervals over seeds tell
+    nothing of these."""
     all_real: bool = True
     """Whether networks are trained on all real tiles as well, for reference."""
     benchmark: BenchmarkSettings = BenchmarkSettings(seeds=1, resamples=100)
     """What is trained on every cell's images; the tables tell the first network. One seed unless more are asked for."""
     judge: JudgeSettings = JudgeSettings(grey_twin=False)
-    """The network that herding looks through."""
+    """The network that herding looks through; trained on every task, once for all seeds."""
     experts: ExpertsSettings = ExpertsSettings()
     """The networks that mtt and tesla follow; trained on every task, once for all seeds."""
     setups: tuple[Setup, ...] = Field(("simulation", "each"), min_length=1)
@@ -115,11 +146,10 @@ class StudyConfig(Settings):
 
     @model_validator(mode="after")
     def _whole(self) -> "StudyConfig":
-        if ALL_REAL in self.methods:
-            raise ValueError(f"{ALL_REAL} is the row of all real tiles; give the method another name")
-        if SIMULATION in self.tasks:
-            raise ValueError(f"{SIMULATION} is the task of all data sets merged; give the task another name")
         for name in self.methods:
+            if name in METHODS_TAKEN:
+                raise ValueError(f"methods.{name}: {name} {METHODS_TAKEN[name]}; give the method another name")
+            _valid(SizesSettings, self._sizes_given(name), f"methods.{name}:")
             for per_class in self.sizes(name):
                 _valid(CondensationSettings, self.methods[name] | {"per_class": per_class}, f"methods.{name}:")
                 if self.condensed(name, per_class).distillation.start == "candidates":
@@ -130,8 +160,10 @@ class StudyConfig(Settings):
 
     def sizes(self, method: str) -> tuple[int, ...]:
         """The images per class that a method is given, each once, in order."""
-        given = self.methods[method].get("per_class", self.per_class)
-        return tuple(sorted(set(given if isinstance(given, list | tuple) else [given])))
+        return tuple(sorted(set(SizesSettings.model_validate(self._sizes_given(method)).per_class)))
+
+    def _sizes_given(self, method: str) -> dict[str, Any]:
+        return {"per_class": self.methods[method].get("per_class", self.per_class)}
 
     def condensed(self, method: str, per_class: int) -> CondensationSettings:
         """The settings of a condensation."""
@@ -194,9 +226,10 @@ def tasks_of(config: StudyConfig, download: bool = False) -> list[Task]:
         download: whether official files of MedMNIST that are missing are brought.
 
     Raises:
-        UserError: there is none, a file is missing (says what to put where) or cannot be had, or two have one name.
+        UserError: there is none, a file is missing (says what to put where) or cannot be had, two have one name, or one
+            has a name that means something else in the results.
     """
-    found = [*_of_folder(config, download)]
+    found = _sourced(config, list(_of_folder(config, download)))
     for name in config.tasks:
         if name not in config.leave_out:
             found += _of_recipe(config, name, download)
@@ -209,6 +242,12 @@ def tasks_of(config: StudyConfig, download: bool = False) -> list[Task]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"The study has two tasks called {twice[0]}. Rename one of them, or leave it out.")
+    for name in names:
+        if name in TASKS_TAKEN:
+            raise UserError(
+                f"The study has a task called {name}, which {TASKS_TAKEN[name]}. Rename it (a task of the folder is "
+                "called by its file), or leave it out."
+            )
     if not found:
         raise UserError("The study has no task: name a folder of MedMNIST npz (folder), or tasks.")
     return found
@@ -233,7 +272,24 @@ def _of_folder(config: StudyConfig, download: bool) -> Iterator[Task]:
         names = [medmnist.set_named(other.stem) for other in files]
         own = medmnist.set_named(path.stem)
         name = own if own is not None and names.count(own) == 1 else _as_name(path.stem)
-        yield Task(name, own or path.stem, tiles)
+        yield Task(name, _stands_on(own, path.stem), tiles)
+
+
+def _sourced(config: StudyConfig, found: Sequence[Task]) -> list[Task]:
+    """The tasks of the folder with the sources that the recipe gives them."""
+    strange = sorted(config.sources.keys() - {task.name for task in found})
+    if strange:
+        there = ", ".join(task.name for task in found) or "none"
+        raise UserError(
+            f"sources names {strange[0]}, which is no task of folder; there are {there}. One of tasks has a source of "
+            "its own: tasks.NAME.source."
+        )
+    return [task._replace(source=config.sources.get(task.name, task.source)) for task in found]
+
+
+def _stands_on(flag: str | None, otherwise: str) -> str:
+    """The source of a set of MedMNIST; `otherwise` where it is none."""
+    return otherwise if flag is None else SHARED.get(flag, flag)
 
 
 def _known(flag: str) -> str:
@@ -249,7 +305,8 @@ def _of_recipe(config: StudyConfig, name: str, download: bool) -> Iterator[Task]
     if isinstance(source, Path):
         flag = given.tiles.medmnist if source.suffix == ".npz" else None
         _there(source, flag if flag is not None and source.stem == flag else None, download)
-    cluster = given.source or (source.stem if isinstance(source, Path) else source)
+    own = source.stem if isinstance(source, Path) else source
+    cluster = given.source or _stands_on(given.tiles.medmnist, own)
     for task, classes in ({name: given.classes} | given.subsets).items():
         tiles = given.tiles if classes is None else given.tiles.model_copy(update={"classes": classes})
         yield Task(task, cluster, tiles)

@@ -8,6 +8,8 @@ from pipeline import study_figures, study_prediction, study_results, study_table
 from pipeline.study import Measured, Study
 from stages import store
 
+NAMED = 8
+"""How many broken cells are named."""
 RESULTS = "results"
 """Name of the file with a row per cell, .csv, and of what is to be known of it, .json."""
 
@@ -28,6 +30,19 @@ def write(study: Study, measured: Measured) -> Path:
     _images(measured, out / "images.png")
     _prediction(study, results, out)
     return out
+
+
+def broken(measured: Measured, log: Path) -> str:
+    """What to say of the cells that broke by our fault: which, of what, and what to do."""
+    found, cells = measured.broken, len(measured.outcomes)
+    told = [f"{outcome.cell.named} ({study_table.short(str(outcome.reason))})" for outcome in found[:NAMED]]
+    if len(found) > NAMED:
+        told.append(f"and {len(found) - NAMED} more")
+    return (
+        f"{len(found)} of {cells} cells broke and {'was' if len(found) == 1 else 'were'} set aside: {', '.join(told)}. "
+        f"The same command tries again; {log} shows where it happened.\nIf the message names nothing you can mend, "
+        "this is our fault, not yours."
+    )
 
 
 def about(study: Study) -> dict[str, object]:

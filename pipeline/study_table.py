@@ -1,5 +1,6 @@
 """The table of a study for people: Markdown and LaTeX, a part for each set-up."""
 
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +10,19 @@ from pipeline.study_config import ALL_REAL
 
 TITLES = {"simulation": "Simulation: which data set does a tile come from?", "each": "Each data set on its own"}
 REASON_LETTERS = 60
-SPECIAL = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "×": r"$\times$", "–": "--", "·": r"$\cdot$"}
+SPECIAL = {letter: rf"\{letter}" for letter in "_%&#${}"} | {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "–": r"\textendash{}",
+    "…": "...",
+}
+"""How LaTeX prints what it would take for a command, or may lack."""
 
 
 class Part(NamedTuple):
@@ -49,7 +62,7 @@ def _cell(row: Mapping[Hashable, Any] | None) -> str:
         return ""
     value, low, high, reason, seeds = (row[name] for name in ("value", "low", "high", "reason", "seeds"))
     if seeds == 0:
-        return f"–, {_short(str(reason))}"
+        return f"–, {short(str(reason))}"
     fewer = f" ({_seeds(seeds)})" if isinstance(reason, str) else ""
     return f"{value:.3f} [{low:.3f}, {high:.3f}]{fewer}"
 
@@ -58,16 +71,21 @@ def _seeds(count: int) -> str:
     return f"{count} {'seed' if count == 1 else 'seeds'}"
 
 
-def _short(reason: str) -> str:
-    line = reason.partition("\n")[0].replace("|", "/")
+def short(reason: str) -> str:
+    """The first line of a reason, cut where it is long."""
+    line = reason.partition("\n")[0]
     return line if len(line) <= REASON_LETTERS else line[: REASON_LETTERS - 1].rstrip() + "…"
 
 
 def note(frame: pd.DataFrame, level: float, seeds: int) -> str:
-    """What the numbers are."""
+    """What the numbers are; of one seed, nothing can be said of another."""
+    over = "groups × seeds" if seeds > 1 else "groups alone"
+    if seeds > 1 and (frame["seeds"] == 1).any():
+        over += "; of one seed, over groups alone"
+    mean = f"mean of {_seeds(seeds)}" if seeds > 1 else "of one seed"
     return (
-        f"Balanced accuracy of {frame['network'].iloc[0]} on real test tiles, mean of {_seeds(seeds)} "
-        f"[{100 * level:g} % interval over groups × seeds]."
+        f"Balanced accuracy of {frame['network'].iloc[0]} on real test tiles, {mean} "
+        f"[{100 * level:g} % interval over {over}]."
     )
 
 
@@ -76,8 +94,13 @@ def markdown(frame: pd.DataFrame, level: float, seeds: int) -> str:
     lines = [note(frame, level, seeds)]
     for part in parts(frame):
         rows = [part.head, ["---", "---"] + ["---:"] * (len(part.head) - 2), *part.rows]
-        lines += ["", f"## {part.title}", "", *("| " + " | ".join(row) + " |" for row in rows)]
+        lines += ["", f"## {part.title}", "", *(_line(row) for row in rows)]
     return "\n".join(lines) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    """A row in Markdown, where a bar inside a cell would begin another."""
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 
 def latex(frame: pd.DataFrame, level: float, seeds: int) -> str:
@@ -100,6 +123,5 @@ def latex(frame: pd.DataFrame, level: float, seeds: int) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    text = text.replace("\\", "/").replace("…", "...")
-    return "".join(SPECIAL.get(letter, letter) for letter in text)
+    """Text that LaTeX prints as it is; two hyphens stay two, as in --download."""
+    return re.sub("(?<=-)-", "{}-", "".join(SPECIAL.get(letter, letter) for letter in text))

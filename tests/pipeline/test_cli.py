@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from telling import TINY, histodistill
 
+from pipeline.cli import app
+from pipeline.cli_words import run_name
+from stages.contracts import UserError
+
 
 def test_status_says_missing_before_and_sealed_after(tiny_root: Path, tmp_path: Path) -> None:
     before = histodistill("status", TINY, root=tmp_path)
@@ -27,6 +31,33 @@ def test_a_dry_run_runs_nothing(tmp_path: Path) -> None:
     told = histodistill("run", TINY, "--dry-run", root=tmp_path)
     assert told.code == 0 and "missing" in told.out
     assert not list(tmp_path.rglob("seal.json"))
+
+
+COMMANDS = ("run", "status", "select x", "explain x", "report", "accept x --why y", "compare x", "explore x", "study")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "graph x --out x.gexf"])
+def test_a_name_that_leads_out_of_the_root_is_refused_by_every_command(tmp_path: Path, command: str) -> None:
+    word, *rest = command.split()
+    tell = [word, str(TINY), *rest, "--root", str(tmp_path / "a" / "root"), "--name", "../../../out"]
+    with pytest.raises(
+        UserError, match=r"--name '../../../out' does not name a folder .* for example --name second_try"
+    ):
+        app(args=tell, standalone_mode=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", ".hidden", "a/b", "/tmp", "a\\b", "a\nb", "a\0b"])
+def test_the_name_of_a_run_is_one_folder(name: str) -> None:
+    with pytest.raises(UserError, match="does not name a folder"):
+        run_name(name, Path("recipe.yaml"))
+
+
+def test_a_run_is_called_by_its_recipe_unless_a_person_says_otherwise() -> None:
+    assert run_name(None, Path("configs/tiny.yaml")) == "tiny"
+    assert run_name("second try.2", Path("configs/tiny.yaml")) == "second try.2"
+    with pytest.raises(UserError, match=r"\.tiny\.yaml, whose run would be called '\.tiny', does not name"):
+        run_name(None, Path(".tiny.yaml"))
 
 
 def test_from_marks_all_that_follows(tiny_root: Path) -> None:

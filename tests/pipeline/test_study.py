@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import studies
 from telling import HERE, histodistill, seals_below
 
 from pipeline import cleaning, engine, study_results, study_table
-from pipeline.study import NOT_YET, Cell, Measured, Study, measure
+from pipeline.study import NOT_YET, Cell, Measured, Outcome, Study, measure
 from pipeline.study_report import write
 from stages import images, store
 from stages.classify.metrics import scores
@@ -88,16 +87,24 @@ def test_numbers_are_those_of_the_predictions_and_chance_is_of_the_classes(study
 def test_seeds_share_the_tiles_and_draw_other_images_and_starts(study: Study, measured: Measured) -> None:
     record = study.run.record()
     assert sum(node.startswith("tiles/") for node in record) == 4 and "simulation/all" in record
-    first, second = (
-        next(o for o in measured.outcomes if o.cell._asdict() == {**cell, "seed": seed})
-        for cell in ({"setup": "each", "task": "beta", "method": "random", "per_class": 4},)
-        for seed in (0, 1)
-    )
-    assert first.condensation and second.condensation and first.benchmark and second.benchmark
-    ids = [set(images.read_table(o.condensation.folder / "images")[0]["tile_id"]) for o in (first, second)]
-    assert ids[0] != ids[1]
+    assert sum(node.startswith("judge/") for node in record) == 5
+    first, second = two_seeds(measured, "random")
+    assert first.benchmark and second.benchmark and ids(first) != ids(second)
     assert first.benchmark.causes["seed"] != second.benchmark.causes["seed"]
     assert first.benchmark.causes["inputs"]["tiles"] == second.benchmark.causes["inputs"]["tiles"]
+    alike = two_seeds(measured, "herding")
+    assert ids(alike[0]) == ids(alike[1]), "one judge, and no draw"
+    assert alike[0].benchmark and alike[1].benchmark and alike[0].benchmark.result != alike[1].benchmark.result
+
+
+def two_seeds(measured: Measured, method: str) -> list[Outcome]:
+    """The cells of beta by a method, four a class."""
+    return [o for o in measured.outcomes if o.cell[1:4] == ("beta", method, 4)]
+
+
+def ids(outcome: Outcome) -> set[str]:
+    assert outcome.condensation
+    return set(images.read_table(outcome.condensation.folder / "images")[0]["tile_id"])
 
 
 def test_the_simulation_asks_which_data_set_a_tile_is_from(study: Study, measured: Measured) -> None:
@@ -205,15 +212,48 @@ def test_tasks_whose_data_are_bad_are_set_aside_whole(tmp_path: Path) -> None:
 
 
 def test_the_mean_over_cells_weighs_networks_of_one_cell_as_one(tmp_path: Path, folder: Path) -> None:
-    two = {**studies.BENCHMARK, "seeds": 2}
-    short = studies.study(
-        tmp_path, folder, methods={}, setups=["each"], seeds=1, leave_out=["alpha", "gamma"], benchmark=two
+    """Cells of three networks and of one, which no one recipe gives."""
+    cells = {"methods": {}, "per_class": [4], "setups": ["each"], "seeds": 2, "leave_out": ["alpha", "gamma"]}
+    three, one = (
+        studies.study(tmp_path, folder, benchmark={**studies.BENCHMARK, "seeds": count}, **cells) for count in (3, 1)
     )
-    found = measure(short, engine.Serial())
-    mean = study_results.means(short, found).set_index("method")["value"]
-    cell = study_results.cells(short, found).set_index("method")["test_balanced_accuracy"]
-    assert np.allclose(mean[["all_real"]], cell[["all_real"]])
+    many, single = (
+        two_seeds(measure(three, engine.Serial()), "random"),
+        two_seeds(found := measure(one, engine.Serial()), "random"),
+    )
+    mixed = found._replace(outcomes=[many[0], single[1]])
+    mean = study_results.means(one, mixed)["value"].item()
+    of_many, of_one = study_results.cells(one, mixed)["test_balanced_accuracy"]
+    assert mean == pytest.approx((of_many + of_one) / 2)
+    assert abs(mean - (3 * of_many + of_one) / 4) > 0.01, "the two ways to weigh are told apart"
 
 
-def test_latex_prints_names_as_they_are() -> None:
-    assert study_table.escaped("a_b & 5 % × – c…") == r"a\_b \& 5 \% $\times$ -- c..."
+def test_latex_prints_words_as_they_are() -> None:
+    assert study_table.escaped("a_b & 5 % × – c…") == r"a\_b \& 5 \% $\times$ \textendash{} c..."
+    assert study_table.escaped("{$x^2$} ~/a\\b #1") == (
+        r"\{\$x\textasciicircum{}2\$\} \textasciitilde{}/a\textbackslash{}b \#1"
+    )
+    assert study_table.escaped("<class 'int'> | --name ---") == (
+        r"\textless{}class 'int'\textgreater{} \textbar{} -{}-name -{}-{}-"
+    )
+
+
+def table_of(reason: str | None = None, seeds: int = 3) -> pd.DataFrame:
+    """Means of one cell that has results of `seeds` seeds."""
+    row = {"setup": "each", "task": "a", "method": "random", "per_class": 1, "network": "convnet3"}
+    row |= {"value": 0.5, "low": 0.4, "high": 0.6, "seeds": seeds, "reason": reason}
+    return pd.DataFrame([row]).astype({"per_class": "Int64"})
+
+
+def test_a_long_reason_is_cut_before_it_is_written_for_latex_and_a_bar_ends_no_cell() -> None:
+    reason = "{a|b} " + "_" * 100
+    tex = study_table.latex(table_of(reason, 0), 0.95, 3)
+    assert r"\textendash{}, \{a\textbar{}b\} " + r"\_" * 53 + r"... & " in tex
+    assert "| –, {a\\|b} " + "_" * 53 + "… |" in study_table.markdown(table_of(reason, 0), 0.95, 3)
+
+
+def test_an_interval_of_one_seed_is_said_to_be_over_groups_alone() -> None:
+    one, some = study_table.note(table_of(seeds=1), 0.95, 1), study_table.note(table_of(seeds=1), 0.95, 3)
+    assert one.endswith("real test tiles, of one seed [95 % interval over groups alone].")
+    assert some.endswith("mean of 3 seeds [95 % interval over groups × seeds; of one seed, over groups alone].")
+    assert study_table.note(table_of(), 0.95, 3).endswith("mean of 3 seeds [95 % interval over groups × seeds].")

@@ -1,14 +1,17 @@
 """Files of MedMNIST brought from a server: this test's own, on this machine."""
 
-import functools
 import hashlib
-import threading
+import io
+import ssl
+import urllib.request
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
+from serving import served
 
 from stages.contracts import UserError
 from stages.sources import medmnist_files
@@ -16,40 +19,41 @@ from stages.sources import medmnist_files
 CONTENT = bytes(range(256)) * 9000
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """Files of a folder; `short.npz` is promised longer than it is."""
-
-    def log_message(self, *words: Any) -> None:
-        pass
-
-    def send_header(self, keyword: str, value: str) -> None:
-        longer = keyword == "Content-Length" and self.path == "/short.npz"
-        super().send_header(keyword, str(int(value) + 10) if longer else value)
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """The address of a folder with three files."""
+def server(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The address of a folder with three files, and what is asked for there."""
     folder = tmp_path / "served"
     folder.mkdir()
-    for name in ("good", "short"):
+    for name in ("good", "short", "slow"):
         (folder / f"{name}.npz").write_bytes(CONTENT)
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as at_work:
-        thread = threading.Thread(target=at_work.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{at_work.server_port}"
-        at_work.shutdown()
-        thread.join()
+    with served(folder) as found:
+        yield found
 
 
 def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def test_a_file_with_the_published_md5_is_kept_whole(tmp_path: Path, server: str) -> None:
-    path = medmnist_files.download(f"{server}/good.npz", md5(CONTENT), tmp_path / "new" / "bloodmnist.npz")
+def left_in(folder: Path) -> list[str]:
+    """The files of a folder but the lock."""
+    return [path.name for path in folder.iterdir() if path.name != ".bloodmnist.npz.lock"]
+
+
+def test_a_file_with_the_published_md5_is_kept_whole(tmp_path: Path, server: tuple[str, list[str]]) -> None:
+    path = medmnist_files.download(f"{server[0]}/good.npz", md5(CONTENT), tmp_path / "new" / "bloodmnist.npz")
     assert path.read_bytes() == CONTENT
-    assert [p.name for p in path.parent.iterdir()] == ["bloodmnist.npz"]
+    assert left_in(path.parent) == ["bloodmnist.npz"]
+
+
+def test_of_several_at_one_file_one_brings_it_and_the_others_find_it(
+    tmp_path: Path, server: tuple[str, list[str]]
+) -> None:
+    address, asked = server
+    path = tmp_path / "new" / "bloodmnist.npz"
+    with ThreadPoolExecutor(3) as pool:
+        found = [pool.submit(medmnist_files.download, f"{address}/slow.npz", md5(CONTENT), path) for _ in range(3)]
+    assert {one.result() for one in found} == {path} and path.read_bytes() == CONTENT
+    assert asked == ["/slow.npz"] and left_in(path.parent) == ["bloodmnist.npz"]
 
 
 @pytest.mark.parametrize(
@@ -58,14 +62,34 @@ def test_a_file_with_the_published_md5_is_kept_whole(tmp_path: Path, server: str
         ("good", md5(CONTENT + b"x"), "came with the md5 .* and was not kept"),
         ("short", md5(CONTENT), "came with 2304000 of 2304010 bytes"),
         ("none", md5(CONTENT), "cannot be had: HTTP Error 404"),
+        ("chunked", md5(CONTENT), r"cannot be had: IncompleteRead\(.*Check the network and run again"),
+        ("nonsense", md5(CONTENT), r"cannot be had: BadStatusLine\('welcome.*Check the network and run again"),
     ],
 )
 def test_what_is_wrong_is_refused_and_leaves_nothing(
-    tmp_path: Path, server: str, name: str, digest: str, words: str
+    tmp_path: Path, server: tuple[str, list[str]], name: str, digest: str, words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
-        medmnist_files.download(f"{server}/{name}.npz", digest, tmp_path / "new" / "bloodmnist.npz")
-    assert list((tmp_path / "new").iterdir()) == []
+        medmnist_files.download(f"{server[0]}/{name}.npz", digest, tmp_path / "new" / "bloodmnist.npz")
+    assert left_in(tmp_path / "new") == []
+
+
+def test_a_secure_connection_that_breaks_amid_the_file_is_an_error_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaking(io.BytesIO):
+        headers = HTTPMessage()
+
+        def read(self, size: int | None = -1) -> bytes:
+            raise ssl.SSLError(1, "decryption failed or bad record mac")
+
+    def opened(*words: Any, **more: Any) -> Breaking:
+        return Breaking()
+
+    monkeypatch.setattr(urllib.request, "urlopen", opened)
+    with pytest.raises(UserError, match=r"cannot be had: SSLError\(.*bad record mac.* into "):
+        medmnist_files.download("https://nowhere.invalid/x.npz", md5(b""), tmp_path / "bloodmnist.npz")
+    assert left_in(tmp_path) == []
 
 
 def test_a_server_that_is_not_there_is_an_error_that_says_where_else_the_file_is(tmp_path: Path) -> None:
