@@ -57,7 +57,8 @@ class DistillationSettings(Settings):
     real_batch: int = Field(256, ge=1, le=65_536)
     """dc, dsa, dm: real tiles of each class in an iteration."""
     image_rate: float | None = Field(None, gt=0, le=1e6)
-    """Learning rate of the images; null: 0.1 of dc and dsa, 1 of dm, 100 of mtt and tesla."""
+    """Learning rate of the images; null: 0.1 of dc and dsa, 1 of dm, 100 of mtt and tesla. dm matches the mean of a
+    class, so that each of m images moves an m-th as far: with few iterations set it to per_class."""
     image_momentum: float = Field(0.5, ge=0, lt=1)
     """Momentum of the images, and of labels and rates that are learned with them."""
     clip: bool = True
