@@ -1,6 +1,7 @@
 """The numbers of a study: a row for every cell, and means over seeds with intervals over groups × seeds."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,7 +87,8 @@ def _interval(study: Study, network: str, outcomes: Sequence[Outcome]) -> interv
 
 def _metric(network: str, outcomes: Sequence[Outcome]) -> tuple[intervals.Weighted, int]:
     """Test balanced accuracy of every cell, b × cells, and the number of groups; several networks of a cell: mean."""
-    found = [_predictions(network, outcome) for outcome in outcomes]
+    folders = [outcome.benchmark.folder for outcome in outcomes if outcome.benchmark is not None]
+    found = [predictions(network, folder) for folder in folders]
     labels_n, groups_n, _ = found[0]
     each = [weighted_scores(labels_n, groups_n, p_snk)[METRIC] for _, _, p_snk in found]
 
@@ -96,12 +98,11 @@ def _metric(network: str, outcomes: Sequence[Outcome]) -> tuple[intervals.Weight
     return metric, len(np.unique(groups_n))
 
 
-def _predictions(
-    network: str, outcome: Outcome
+def predictions(
+    network: str, benchmark: Path
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Labels and groups of the test tiles, and what the networks of one cell say of them, s × n × k."""
-    assert outcome.benchmark is not None
-    frame = tables.read(outcome.benchmark.folder / "predictions.parquet", "predictions")
+    """Labels and groups of the test tiles, n each, and what the networks of a benchmark say of them, s × n × k."""
+    frame = tables.read(benchmark / "predictions.parquet", "predictions")
     frame = frame[(frame["network"] == network) & (frame["role"] == "test")].sort_values(["seed", "row"])
     columns = [name for name in frame.columns if name[0] == "p" and name[1:].isdigit()]
     parts = [part for _, part in frame.groupby("seed")]

@@ -97,6 +97,7 @@ class Descent:
 
     def __init__(self, learned: Learned, rates: Rates, limits: tuple[Tensor, Tensor] | None) -> None:
         self.learned, self.limits = learned, limits
+        self.most_pull = MOST_OF_RATE / rates.log_rate if rates.log_rate else math.inf
         groups = [
             {"params": [learned.image], "lr": rates.image, "momentum": rates.momentum},
             {"params": [learned.label], "lr": rates.label, "momentum": rates.momentum},
@@ -125,8 +126,8 @@ class Descent:
             self.optimizer.zero_grad(set_to_none=True)
             return False
         learned.keep()
-        if learned.log_rate.grad is not None and self.rates[2]:
-            learned.log_rate.grad.clamp_(-MOST_OF_RATE / self.rates[2], MOST_OF_RATE / self.rates[2])
+        if learned.log_rate.grad is not None:
+            learned.log_rate.grad.clamp_(-self.most_pull, self.most_pull)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * 0.5 ** int(learned.backoffs)
         self.optimizer.step()

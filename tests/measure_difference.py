@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages import tables
+from pipeline import study_results
 from stages.classify.metrics import weighted_scores
 from stages.stats.intervals import Weighted
 from stages.stats.paired import difference_of_pairs
@@ -18,14 +18,9 @@ from stages.stats.paired import difference_of_pairs
 
 def metric(folder: Path, network: str) -> tuple[Weighted, int, int]:
     """Balanced accuracy of a contestant (from weights of groups to a number for each start), groups and starts."""
-    frame = tables.read(folder / "predictions.parquet", "predictions")
-    frame = frame[(frame["network"] == network) & (frame["role"] == "test")].sort_values(["seed", "row"])
-    columns = [name for name in frame.columns if name[0] == "p" and name[1:].isdigit()]
-    parts = [part for _, part in frame.groupby("seed")]
-    p_snk = np.stack([part[columns].to_numpy(np.float64) for part in parts])
-    labels_n, groups_n = (parts[0][name].to_numpy(np.int64) for name in ("label", "group"))
-    of = weighted_scores(labels_n, groups_n, p_snk)["balanced_accuracy"]
-    return of, len(np.unique(groups_n)), len(parts)
+    labels_n, groups_n, p_snk = study_results.predictions(network, folder)
+    of = weighted_scores(labels_n, groups_n, p_snk)[study_results.METRIC]
+    return of, len(np.unique(groups_n)), len(p_snk)
 
 
 def main() -> None:
